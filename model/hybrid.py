@@ -1,0 +1,145 @@
+"""The hybrid language model: one mixer a block, x + mixer(RMSNorm(x)), nothing else.
+
+Parameter names are those of a NemotronH checkpoint on disk (`backbone.layers.{i}.mixer.in_proj.weight`, `lm_head.weight`),
+so a state dict is a checkpoint.
+
+Precision: parameters, and so the residual stream, may be float32 while the blocks compute in `compute_dtype` (float32
+masters, bfloat16 products); by default blocks compute in the parameters' dtype. Norms, dt, A, the scan, the SSM state and
+the logits are float32 at least, always.
+
+Shapes: B batch, T tokens, D hidden size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.config import ATTENTION, MAMBA, HybridConfig
+from model.errors import UsageError
+from model.inference.state import InferenceState, KeyValueCache, MambaState
+from model.kernels.documents import Documents
+from model.layers.attention import Attention
+from model.layers.linear import Linear
+from model.layers.mamba2 import Mamba2
+from model.layers.mlp import MLP
+from model.layers.norm import RMSNorm
+
+
+@dataclass(frozen=True)
+class HybridOutput:
+    """`logits` [B, T, V], float32 (float64 in a float64 model)."""
+
+    logits: Tensor
+
+
+class Block(nn.Module):
+    """A pre-norm residual block around one mixer."""
+
+    def __init__(self, config: HybridConfig, letter: str) -> None:
+        super().__init__()
+        self.norm = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
+        self.mixer: Mamba2 | Attention | MLP
+        if letter == MAMBA:
+            self.mixer = Mamba2(config)
+        elif letter == ATTENTION:
+            self.mixer = Attention(config)
+        else:
+            self.mixer = MLP(config)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        compute_dtype: torch.dtype,
+        documents: Documents | None,
+        state: MambaState | KeyValueCache | None,
+        lengths: list[int] | None,
+        visible_BTS: Tensor | None,
+    ) -> Tensor:
+        normal_BTD = self.norm(x_BTD, compute_dtype)
+        if isinstance(self.mixer, Mamba2):
+            assert not isinstance(state, KeyValueCache)
+            return x_BTD + self.mixer(normal_BTD, documents, state)
+        if isinstance(self.mixer, Attention):
+            assert not isinstance(state, MambaState)
+            return x_BTD + self.mixer(normal_BTD, documents, state, lengths, visible_BTS)
+        return x_BTD + self.mixer(normal_BTD)
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks and final norm."""
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__()
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, letter) for letter in config.pattern)
+        self.norm_f = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
+
+
+class HybridLM(nn.Module):
+    """A hybrid Mamba-2/attention language model. Fresh parameters are drawn as `model.initialization` says."""
+
+    def __init__(self, config: HybridConfig, *, initialize: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.compute_dtype: torch.dtype | None = None
+        """dtype of the blocks' matrix products; None: that of the parameters."""
+        if initialize:
+            from model.initialization import initialize as draw
+
+            draw(self)
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        return self.compute_dtype or self.lm_head.weight.dtype
+
+    def new_state(self, batch: int = 1) -> InferenceState:
+        """An empty inference state for `batch` sequences, on this model's device."""
+        return InferenceState.empty(self.config, batch, dtype=self.activation_dtype, device=self.device)
+
+    def hidden_states(
+        self, input_ids_BT: Tensor, document_ids_BT: Tensor | None = None, state: InferenceState | None = None
+    ) -> Tensor:
+        """[B, T, D] after the final norm, in the activation dtype: what `lm_head` reads.
+
+        `document_ids_BT` marks packed documents, which never see each other. `state` continues the sequences it holds
+        and is updated in place; documents cannot be packed then.
+        """
+        documents = None
+        if document_ids_BT is not None:
+            if state is not None:
+                raise UsageError(
+                    "document ids and an inference state were given together",
+                    remedy="read packed documents without a state, or one sequence a row with one",
+                )
+            documents = Documents.from_ids(document_ids_BT, input_ids_BT.shape)
+        blocks: list[MambaState | KeyValueCache | None] = [None] * len(self.backbone.layers)
+        lengths, visible_BTS = None, None
+        if state is not None:
+            blocks, lengths = state.blocks, state.lengths
+            if ATTENTION in self.config.pattern:
+                visible_BTS = state.visible_mask(input_ids_BT.shape[1], input_ids_BT.device)
+        x_BTD = self.backbone.embeddings(input_ids_BT)
+        for layer, block_state in zip(self.backbone.layers, blocks, strict=True):
+            x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, lengths, visible_BTS)
+        if state is not None:
+            state.advance(input_ids_BT.shape[1])
+        return self.backbone.norm_f(x_BTD, self.activation_dtype)
+
+    def forward(
+        self, input_ids_BT: Tensor, document_ids_BT: Tensor | None = None, state: InferenceState | None = None
+    ) -> HybridOutput:
+        """Logits of every position. See `hidden_states` for the arguments."""
+        hidden_BTD = self.hidden_states(input_ids_BT, document_ids_BT, state)
+        return HybridOutput(self.logits(hidden_BTD))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., V] in float32 (float64 in a float64 model)."""
+        logits = self.lm_head(hidden)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,151 @@
+"""What a model remembers between calls: keys and values of attention blocks, conv and SSM state of Mamba blocks.
+
+A batch row is one sequence; rows may have different lengths. `select` and `join` move rows between states, so that
+prompts are read one by one and decoded together.
+
+Shapes: B batch rows, S cached tokens (capacity), k key/value heads, h head_dim, J = K - 1 conv inputs, C conv channels,
+H Mamba heads, P head_dim, N state size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.config import ATTENTION, MAMBA, HybridConfig
+
+_GROWTH = 256
+"""Cached tokens are allocated in steps of at least this many, doubling."""
+
+
+@dataclass
+class MambaState:
+    """`ssm_BHPN` is float32 (float64 in a float64 model) whatever the weights are: lower precision drifts."""
+
+    conv_BJC: Tensor
+    ssm_BHPN: Tensor
+
+    def select(self, rows: Sequence[int]) -> MambaState:
+        return MambaState(self.conv_BJC[list(rows)], self.ssm_BHPN[list(rows)])
+
+    @staticmethod
+    def join(states: Sequence[MambaState]) -> MambaState:
+        return MambaState(
+            torch.cat([state.conv_BJC for state in states]), torch.cat([state.ssm_BHPN for state in states])
+        )
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values [B, S, k, h]; the first `lengths[b]` of row b are valid."""
+
+    key_BSkh: Tensor
+    value_BSkh: Tensor
+
+    def append(self, key_BTkh: Tensor, value_BTkh: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Store T tokens behind each row's `lengths[b]`; returns keys and values up to the longest row's new end."""
+        new = key_BTkh.shape[1]
+        end = max(lengths) + new
+        if end > self.key_BSkh.shape[1]:
+            self._grow(end)
+        if len(set(lengths)) == 1:
+            self.key_BSkh[:, lengths[0] : end] = key_BTkh
+            self.value_BSkh[:, lengths[0] : end] = value_BTkh
+        else:
+            for row, length in enumerate(lengths):
+                self.key_BSkh[row, length : length + new] = key_BTkh[row]
+                self.value_BSkh[row, length : length + new] = value_BTkh[row]
+        return self.key_BSkh[:, :end], self.value_BSkh[:, :end]
+
+    def _grow(self, end: int) -> None:
+        capacity = max(end, 2 * self.key_BSkh.shape[1], _GROWTH)
+        self.key_BSkh = _with_capacity(self.key_BSkh, capacity)
+        self.value_BSkh = _with_capacity(self.value_BSkh, capacity)
+
+    def select(self, rows: Sequence[int]) -> KeyValueCache:
+        return KeyValueCache(self.key_BSkh[list(rows)], self.value_BSkh[list(rows)])
+
+    @staticmethod
+    def join(caches: Sequence[KeyValueCache]) -> KeyValueCache:
+        capacity = max(cache.key_BSkh.shape[1] for cache in caches)
+        return KeyValueCache(
+            torch.cat([_with_capacity(cache.key_BSkh, capacity) for cache in caches]),
+            torch.cat([_with_capacity(cache.value_BSkh, capacity) for cache in caches]),
+        )
+
+
+@dataclass
+class InferenceState:
+    """State of every block (None for an MLP), and how many tokens each row has seen."""
+
+    blocks: list[MambaState | KeyValueCache | None]
+    lengths: list[int]
+
+    @classmethod
+    def empty(
+        cls,
+        config: HybridConfig,
+        batch: int = 1,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> InferenceState:
+        """A state before the first token. `dtype` is that of the activations."""
+        wide = torch.promote_types(dtype, torch.float32)
+        blocks: list[MambaState | KeyValueCache | None] = []
+        for letter in config.pattern:
+            if letter == MAMBA:
+                conv = torch.zeros(batch, config.conv_kernel - 1, config.conv_width, dtype=dtype, device=device)
+                ssm_shape = (batch, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
+                blocks.append(MambaState(conv, torch.zeros(ssm_shape, dtype=wide, device=device)))
+            elif letter == ATTENTION:
+                shape = (batch, 0, config.num_key_value_heads, config.head_dim)
+                blocks.append(
+                    KeyValueCache(
+                        torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device)
+                    )
+                )
+            else:
+                blocks.append(None)
+        return cls(blocks, [0] * batch)
+
+    def select(self, rows: Sequence[int]) -> InferenceState:
+        """The state of some rows, copied, in the given order."""
+        return InferenceState(
+            [None if block is None else block.select(rows) for block in self.blocks],
+            [self.lengths[row] for row in rows],
+        )
+
+    @classmethod
+    def join(cls, states: Sequence[InferenceState]) -> InferenceState:
+        """The rows of several states, in order, as one batch."""
+        blocks: list[MambaState | KeyValueCache | None] = []
+        for parts in zip(*(state.blocks for state in states), strict=True):
+            if isinstance(parts[0], MambaState):
+                blocks.append(MambaState.join(parts))  # type: ignore[arg-type]
+            elif isinstance(parts[0], KeyValueCache):
+                blocks.append(KeyValueCache.join(parts))  # type: ignore[arg-type]
+            else:
+                blocks.append(None)
+        return cls(blocks, [length for state in states for length in state.lengths])
+
+    def visible_mask(self, new: int, device: torch.device) -> Tensor | None:
+        """[B, T, S] bool: which cached tokens each of `new` tokens sees, itself included; None when all see all."""
+        if new == 1 and len(set(self.lengths)) == 1:
+            return None
+        first_B = torch.tensor(self.lengths, device=device)
+        position_BT = first_B[:, None] + torch.arange(new, device=device)
+        key_position_S = torch.arange(max(self.lengths) + new, device=device)
+        return key_position_S <= position_BT[..., None]
+
+    def advance(self, new: int) -> None:
+        self.lengths = [length + new for length in self.lengths]
+
+
+def _with_capacity(cached_BSkh: Tensor, capacity: int) -> Tensor:
+    """Zeros behind the cached tokens: masked positions must hold finite numbers."""
+    missing = capacity - cached_BSkh.shape[1]
+    return torch.nn.functional.pad(cached_BSkh, (0, 0, 0, 0, 0, missing)) if missing > 0 else cached_BSkh

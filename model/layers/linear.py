@@ -1,0 +1,12 @@
+"""A linear layer whose weights may be kept wider than the activations (float32 masters, bfloat16 products)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` that computes in the dtype of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)

@@ -1,0 +1,76 @@
+"""The Mamba-2 mixer (arXiv 2405.21060; report, section 2.1).
+
+in_proj makes z (gate), x, B, C and dt in this order; x, B and C pass a short causal convolution with SiLU; the scan runs
+in float32; the output is gated by z, normalized within each group, and projected back.
+
+Shapes: B batch, T tokens, D hidden size, H heads, P head_dim, G groups, N state size, K conv width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from model.config import HybridConfig
+from model.inference.state import MambaState
+from model.kernels.convolution import causal_conv, causal_conv_step
+from model.kernels.documents import Documents
+from model.kernels.scan import chunked_scan, scan_step
+from model.layers.linear import Linear
+from model.layers.norm import GatedRMSNorm
+
+
+class Mamba2(nn.Module):
+    """[B, T, D] -> [B, T, D]."""
+
+    def __init__(self, config: HybridConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.mamba_num_heads, config.mamba_head_dim
+        self.groups, self.chunk_size = config.n_groups, config.chunk_size
+        group_states = config.n_groups * config.ssm_state_size
+        self.in_proj_split = (config.mamba_width, config.conv_width, config.mamba_num_heads)
+        self.conv_split = (config.mamba_width, group_states, group_states)
+        self.in_proj = Linear(config.hidden_size, config.in_proj_width, bias=config.use_bias)
+        self.conv1d = nn.Conv1d(
+            config.conv_width, config.conv_width, config.conv_kernel, groups=config.conv_width, bias=config.use_conv_bias
+        )
+        self.A_log = nn.Parameter(torch.empty(config.mamba_num_heads))
+        self.D = nn.Parameter(torch.empty(config.mamba_num_heads))
+        self.dt_bias = nn.Parameter(torch.empty(config.mamba_num_heads))
+        self.norm = GatedRMSNorm(config.mamba_width, config.layer_norm_epsilon, config.n_groups)
+        self.out_proj = Linear(config.mamba_width, config.hidden_size, bias=config.use_bias)
+
+    def forward(
+        self, x_BTD: Tensor, documents: Documents | None = None, state: MambaState | None = None
+    ) -> Tensor:
+        """With a state, the tokens follow those it has seen; it is updated in place."""
+        gate, xBC_BTC, dt_BTH = self.in_proj(x_BTD).split(self.in_proj_split, dim=-1)
+        weight_CK = self.conv1d.weight[:, 0].to(xBC_BTC.dtype)
+        bias_C = None if self.conv1d.bias is None else self.conv1d.bias.to(xBC_BTC.dtype)
+        if state is None:
+            xBC_BTC = causal_conv(xBC_BTC, weight_CK, bias_C, documents)
+        else:
+            xBC_BTC = causal_conv_step(xBC_BTC, weight_CK, bias_C, state.conv_BJC)
+        x, B, C = xBC_BTC.split(self.conv_split, dim=-1)
+        x_BTHP = x.unflatten(-1, (self.heads, self.head_dim))
+        B_BTGN, C_BTGN = B.unflatten(-1, (self.groups, -1)), C.unflatten(-1, (self.groups, -1))
+        if state is not None and x_BTD.shape[1] == 1:
+            y_BHP = scan_step(
+                x_BTHP[:, 0], dt_BTH[:, 0], self.A_log, B_BTGN[:, 0], C_BTGN[:, 0], self.D, self.dt_bias, state.ssm_BHPN
+            )
+            y_BTHP = y_BHP[:, None].to(x_BTHP.dtype)
+        else:
+            initial = None if state is None else state.ssm_BHPN
+            y_BTHP, final_BHPN = chunked_scan(
+                x_BTHP,
+                dt_BTH,
+                self.A_log,
+                B_BTGN,
+                C_BTGN,
+                self.D,
+                self.dt_bias,
+                self.chunk_size,
+                documents,
+                initial,
+            )
+            if state is not None:
+                state.ssm_BHPN.copy_(final_BHPN)
+        return self.out_proj(self.norm(y_BTHP.flatten(2), gate))

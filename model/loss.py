@@ -1,0 +1,96 @@
+"""Next-token cross-entropy of hidden states without ever holding the logits of more than one chunk of tokens.
+
+With a vocabulary of 131,072, the float32 logits of 8,192 tokens alone would take 4 GiB. Here a chunk's logits are made,
+reduced to losses, turned into their gradient in place, multiplied back into the gradients of hidden states and head,
+and dropped.
+
+Shapes: n tokens (batch and time flattened), D hidden size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORED = -100
+"""Label of a token that is not trained on."""
+
+CHUNK_BYTES = 32 * 2**20
+"""Float32 logits of one chunk are kept to about this size."""
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Sum of the losses in nats (carries the gradient), each token's loss, and how many tokens were counted."""
+
+    total: Tensor
+    per_token: Tensor
+    count: int
+
+
+def next_token_labels(input_ids_BT: Tensor, document_ids_BT: Tensor | None = None) -> Tensor:
+    """[B, T] labels: the following token of the same document, else IGNORED. Padding has document id -1."""
+    labels_BT = torch.full_like(input_ids_BT, IGNORED)
+    labels_BT[:, :-1] = input_ids_BT[:, 1:]
+    if document_ids_BT is not None:
+        same = (document_ids_BT[:, 1:] == document_ids_BT[:, :-1]) & (document_ids_BT[:, 1:] >= 0)
+        labels_BT[:, :-1].masked_fill_(~same, IGNORED)
+    return labels_BT
+
+
+def token_cross_entropy(hidden: Tensor, head_weight_VD: Tensor, labels: Tensor) -> TokenLosses:
+    """Cross-entropy of `hidden @ head^T` against `labels`, in float32 (float64 where hidden is).
+
+    hidden [..., D], labels [...] with IGNORED where a token does not count. `per_token` [...] is zero there.
+    """
+    hidden_nD, labels_n = hidden.flatten(0, -2), labels.flatten()
+    total, per_token_n = _LinearCrossEntropy.apply(hidden_nD, head_weight_VD, labels_n)
+    return TokenLosses(total, per_token_n.view(labels.shape), int((labels_n != IGNORED).sum()))
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(hidden_nD.dtype, torch.float32)
+        weight_compute_VD = weight_VD.to(hidden_nD.dtype)
+        rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
+        per_token_n = torch.zeros(labels_n.shape, dtype=wide, device=hidden_nD.device)
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        dhidden_nD = torch.empty_like(hidden_nD) if wants_hidden else None
+        dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device) if wants_weight else None
+        for start in range(0, hidden_nD.shape[0], rows):
+            chunk = slice(start, start + rows)
+            labels = labels_n[chunk]
+            kept = labels != IGNORED
+            logits = F.linear(hidden_nD[chunk], weight_compute_VD).to(wide)
+            targets = labels.clamp(min=0)[:, None]
+            chosen = logits.gather(1, targets)[:, 0]
+            normalizer = torch.logsumexp(logits, dim=1)
+            per_token_n[chunk] = torch.where(kept, normalizer - chosen, per_token_n[chunk])
+            if not (wants_hidden or wants_weight):
+                continue
+            dlogits = logits.sub_(normalizer[:, None]).exp_()
+            dlogits.scatter_add_(1, targets, dlogits.new_full((1, 1), -1.0).expand_as(targets))
+            dlogits = dlogits.mul_(kept[:, None]).to(hidden_nD.dtype)
+            if dhidden_nD is not None:
+                torch.mm(dlogits, weight_compute_VD, out=dhidden_nD[chunk])
+            if dweight_VD is not None:
+                if dweight_VD.dtype == dlogits.dtype:
+                    dweight_VD.addmm_(dlogits.t(), hidden_nD[chunk])
+                else:
+                    dweight_VD += dlogits.t() @ hidden_nD[chunk]
+        ctx.save_for_backward(dhidden_nD, dweight_VD)
+        ctx.weight_dtype = weight_VD.dtype
+        ctx.mark_non_differentiable(per_token_n)
+        return per_token_n.sum(), per_token_n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        dhidden_nD, dweight_VD = ctx.saved_tensors
+        dhidden = None if dhidden_nD is None else dhidden_nD * grad.to(dhidden_nD.dtype)
+        dweight = None if dweight_VD is None else (dweight_VD * grad).to(ctx.weight_dtype)
+        return dhidden, dweight, None
