@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from model.kernels.matmul import linear, linear_backward
 
 IGNORED = -100
 """Label of a token that is not trained on."""
 
-CHUNK_BYTES = 32 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """Float32 logits of one chunk are kept to about this size."""
 
 
@@ -58,30 +59,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_compute_VD = weight_VD.to(hidden_nD.dtype)
         rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
         per_token_n = torch.zeros(labels_n.shape, dtype=wide, device=hidden_nD.device)
-        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
-        dhidden_nD = torch.empty_like(hidden_nD) if wants_hidden else None
-        dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device) if wants_weight else None
+        dhidden_nD, dweight_VD = None, None
+        if any(ctx.needs_input_grad):
+            dhidden_nD = torch.empty_like(hidden_nD)
+            dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device)
         for start in range(0, hidden_nD.shape[0], rows):
             chunk = slice(start, start + rows)
             labels = labels_n[chunk]
             kept = labels != IGNORED
-            logits = F.linear(hidden_nD[chunk], weight_compute_VD).to(wide)
+            logits = linear(hidden_nD[chunk], weight_compute_VD).to(wide)
             targets = labels.clamp(min=0)[:, None]
             chosen = logits.gather(1, targets)[:, 0]
             normalizer = torch.logsumexp(logits, dim=1)
             per_token_n[chunk] = torch.where(kept, normalizer - chosen, per_token_n[chunk])
-            if not (wants_hidden or wants_weight):
+            if dhidden_nD is None or dweight_VD is None:
                 continue
             dlogits = logits.sub_(normalizer[:, None]).exp_()
             dlogits.scatter_add_(1, targets, dlogits.new_full((1, 1), -1.0).expand_as(targets))
             dlogits = dlogits.mul_(kept[:, None]).to(hidden_nD.dtype)
-            if dhidden_nD is not None:
-                torch.mm(dlogits, weight_compute_VD, out=dhidden_nD[chunk])
-            if dweight_VD is not None:
-                if dweight_VD.dtype == dlogits.dtype:
-                    dweight_VD.addmm_(dlogits.t(), hidden_nD[chunk])
-                else:
-                    dweight_VD += dlogits.t() @ hidden_nD[chunk]
+            dhidden_nD[chunk], dweight = linear_backward(dlogits, hidden_nD[chunk], weight_compute_VD)
+            dweight_VD += dweight
         ctx.save_for_backward(dhidden_nD, dweight_VD)
         ctx.weight_dtype = weight_VD.dtype
         ctx.mark_non_differentiable(per_token_n)
