@@ -87,7 +87,9 @@ class HybridConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> "HybridConfig":
         if self.mamba_num_heads % self.n_groups:
-            raise ValueError(f"mamba_num_heads {self.mamba_num_heads} is no multiple of n_groups {self.n_groups}")
+            raise ValueError(
+                f"mamba_num_heads {self.mamba_num_heads} is no multiple of n_groups {self.n_groups}"
+            )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is no multiple of "
@@ -144,7 +146,9 @@ class HybridConfig(BaseModel):
                 where=where,
                 remedy="give a NemotronH checkpoint",
             )
-        values = {_ALIASES.get(key, key): value for key, value in values.items()}
+        for alias, key in _ALIASES.items():
+            if alias in values:
+                values.setdefault(key, values.pop(alias))
         pattern = _read_pattern(values, where)
         for key, accepted in _FIXED.items():
             if key in values and values[key] not in accepted:
@@ -249,13 +253,16 @@ def _read_pattern(values: dict[str, Any], where: str) -> str:
         from_names = "".join(_PATTERN_OF_NAME[name] for name in names)
         if pattern is not None and pattern != from_names:
             raise ArtifactError(
-                f"hybrid_override_pattern {pattern!r} contradicts layers_block_type ({from_names!r})", where=where
+                f"hybrid_override_pattern {pattern!r} contradicts layers_block_type ({from_names!r})",
+                where=where,
             )
         pattern = from_names
     if pattern is None:
         raise ArtifactError("neither hybrid_override_pattern nor layers_block_type is given", where=where)
     if count is not None and count != len(pattern):
-        raise ArtifactError(f"num_hidden_layers is {count}, the pattern has {len(pattern)} blocks", where=where)
+        raise ArtifactError(
+            f"num_hidden_layers is {count}, the pattern has {len(pattern)} blocks", where=where
+        )
     return str(pattern)
 
 
@@ -271,6 +278,7 @@ def _refuse_finite_time_step_limit(limit: Any, where: str) -> None:
 
 _ALIASES = {
     "layer_types": "layers_block_type",
+    "attention_head_dim": "head_dim",
     "mamba_n_groups": "n_groups",
     "mamba_d_conv": "conv_kernel",
     "mamba_expand": "expand",
@@ -309,8 +317,7 @@ _INERT = frozenset(
     num_logits_to_keep expand mamba_ssm_cache_dtype output_router_logits mtp_layers_block_type mtp_hybrid_override_pattern
     n_routed_experts num_local_experts n_shared_experts moe_intermediate_size moe_shared_expert_intermediate_size
     moe_latent_size moe_shared_expert_overlap num_experts_per_tok routed_scaling_factor n_group topk_group norm_topk_prob
-    attention_head_dim rope_theta rope_scaling rope_parameters partial_rotary_factor is_encoder_decoder return_dict
-    output_attentions output_hidden_states chunk_size_feed_forward problem_type id2label label2id nano2
-    """.split()
+    is_encoder_decoder return_dict output_attentions output_hidden_states chunk_size_feed_forward problem_type id2label label2id nano2
+    """.split()  # noqa: SIM905
 )
 """Keys that other programs write and that change nothing in a dense NemotronH forward pass."""

@@ -31,7 +31,7 @@ class ParameterCounts:
 
 
 def mamba_block_parameters(config: HybridConfig) -> int:
-    """D(2E + 2GN + H) + (2E... conv) (E + 2GN)(K + bias) + 3H + E + ED + D, and biases where the config has them."""
+    """D(2E + 2GN + H) + (E + 2GN)(K + conv bias) + 3H + E + ED + D, and biases where the config has them."""
     projection_bias = (config.in_proj_width + config.hidden_size) if config.use_bias else 0
     return (
         config.hidden_size * config.in_proj_width
@@ -78,7 +78,9 @@ def forward_flops_per_token(config: HybridConfig, length: int) -> float:
     attention = 2.0 * length * config.num_attention_heads * config.head_dim * config.pattern.count(ATTENTION)
     chunk = min(config.chunk_size, length)
     groups_state = config.n_groups * config.ssm_state_size
-    scan = 2.0 * chunk * (groups_state + config.mamba_width) + 4.0 * config.mamba_width * config.ssm_state_size
+    scan = (
+        2.0 * chunk * (groups_state + config.mamba_width) + 4.0 * config.mamba_width * config.ssm_state_size
+    )
     return weights + attention + scan * config.pattern.count(MAMBA)
 
 

@@ -98,14 +98,17 @@ class InferenceState:
         blocks: list[MambaState | KeyValueCache | None] = []
         for letter in config.pattern:
             if letter == MAMBA:
-                conv = torch.zeros(batch, config.conv_kernel - 1, config.conv_width, dtype=dtype, device=device)
+                conv = torch.zeros(
+                    batch, config.conv_kernel - 1, config.conv_width, dtype=dtype, device=device
+                )
                 ssm_shape = (batch, config.mamba_num_heads, config.mamba_head_dim, config.ssm_state_size)
                 blocks.append(MambaState(conv, torch.zeros(ssm_shape, dtype=wide, device=device)))
             elif letter == ATTENTION:
                 shape = (batch, 0, config.num_key_value_heads, config.head_dim)
                 blocks.append(
                     KeyValueCache(
-                        torch.empty(shape, dtype=dtype, device=device), torch.empty(shape, dtype=dtype, device=device)
+                        torch.empty(shape, dtype=dtype, device=device),
+                        torch.empty(shape, dtype=dtype, device=device),
                     )
                 )
             else:
@@ -125,9 +128,9 @@ class InferenceState:
         blocks: list[MambaState | KeyValueCache | None] = []
         for parts in zip(*(state.blocks for state in states), strict=True):
             if isinstance(parts[0], MambaState):
-                blocks.append(MambaState.join(parts))  # type: ignore[arg-type]
+                blocks.append(MambaState.join(parts))
             elif isinstance(parts[0], KeyValueCache):
-                blocks.append(KeyValueCache.join(parts))  # type: ignore[arg-type]
+                blocks.append(KeyValueCache.join(parts))
             else:
                 blocks.append(None)
         return cls(blocks, [length for state in states for length in state.lengths])

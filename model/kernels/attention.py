@@ -17,13 +17,17 @@ def causal_attention(
     return _attend(query_BTqh, key_BTkh, value_BTkh, mask, is_causal=documents is None)
 
 
-def cached_attention(query_BTqh: Tensor, key_BSkh: Tensor, value_BSkh: Tensor, visible_BTS: Tensor | None) -> Tensor:
+def cached_attention(
+    query_BTqh: Tensor, key_BSkh: Tensor, value_BSkh: Tensor, visible_BTS: Tensor | None
+) -> Tensor:
     """[B, T, q, h] against cached keys; `visible_BTS` bool says which, None means all."""
     mask = None if visible_BTS is None else visible_BTS[:, None]
     return _attend(query_BTqh, key_BSkh, value_BSkh, mask, is_causal=False)
 
 
-def _attend(query_BTqh: Tensor, key_BSkh: Tensor, value_BSkh: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+def _attend(
+    query_BTqh: Tensor, key_BSkh: Tensor, value_BSkh: Tensor, mask: Tensor | None, is_causal: bool
+) -> Tensor:
     grouped = query_BTqh.shape[2] != key_BSkh.shape[2]
     out_BqTh = F.scaled_dot_product_attention(
         query_BTqh.transpose(1, 2),

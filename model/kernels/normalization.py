@@ -17,7 +17,12 @@ def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | N
 
 
 def gated_rms_norm(
-    y_BTD: Tensor, gate_BTD: Tensor, weight_D: Tensor, eps: float, groups: int, dtype: torch.dtype | None = None
+    y_BTD: Tensor,
+    gate_BTD: Tensor,
+    weight_D: Tensor,
+    eps: float,
+    groups: int,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """RMSNorm of y * silu(gate) within each of `groups` equal runs of channels (gate first, then norm)."""
     return _RMSNorm.apply(y_BTD, gate_BTD, weight_D, eps, groups, dtype or gate_BTD.dtype)

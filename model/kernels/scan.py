@@ -101,7 +101,13 @@ class _ChunkedScan(torch.autograd.Function):
         entries = []
         for b in range(batch):
             row = _Row.of(
-                x_BTHP[b], dt_BTH[b], A_H, B_BTGN[b], C_BTGN[b], chunk_size, None if runs_BT is None else runs_BT[b]
+                x_BTHP[b],
+                dt_BTH[b],
+                A_H,
+                B_BTGN[b],
+                C_BTGN[b],
+                chunk_size,
+                None if runs_BT is None else runs_BT[b],
             )
             initial = None if initial_state_BHPN is None else initial_state_BHPN[b]
             entry_cGNM, exit_GNM = row.pass_states(initial)
@@ -124,7 +130,13 @@ class _ChunkedScan(torch.autograd.Function):
         grad_A, grad_D = torch.zeros_like(A_H), torch.zeros_like(D_H)
         for b, entry_cGNM in enumerate(entries):
             row = _Row.of(
-                x_BTHP[b], dt_BTH[b], A_H, B_BTGN[b], C_BTGN[b], ctx.chunk_size, None if runs_BT is None else runs_BT[b]
+                x_BTHP[b],
+                dt_BTH[b],
+                A_H,
+                B_BTGN[b],
+                C_BTGN[b],
+                ctx.chunk_size,
+                None if runs_BT is None else runs_BT[b],
             )
             grads = row.backward(grad_y_BTHP[b], entry_cGNM, A_H, D_H)
             grad_x[b], grad_dt[b], grad_B[b], grad_C[b] = grads.x_THP, grads.dt_TH, grads.B_TGN, grads.C_TGN
@@ -186,9 +198,13 @@ class _Row:
             visible = (visible & (runs_cQ[:, :, None] == runs_cQ[:, None, :]))[:, None]
             a_cHQ = torch.matmul(dt_cHQ * A_H[:, None], visible[:, 0].transpose(1, 2).to(wide))
             from_entry_cHQ = torch.exp(a_cHQ) * (runs_cQ == before_c1)[:, None]
-            to_exit_cHQ = (a_cHQ[..., -1:] - a_cHQ).clamp_(max=0).exp_() * (runs_cQ == runs_cQ[:, -1:])[:, None]
+            to_exit_cHQ = (a_cHQ[..., -1:] - a_cHQ).clamp_(max=0).exp_() * (runs_cQ == runs_cQ[:, -1:])[
+                :, None
+            ]
         dtx_cHQP = torch.mul(x_cQHP.transpose(1, 2), dt_cHQ[..., None], out=_empty_like_heads_first(x_cQHP))
-        return cls(length, x_cQHP, dt_cHQ, B_cGQN, C_cGQN, a_cHQ, visible, from_entry_cHQ, to_exit_cHQ, dtx_cHQP)
+        return cls(
+            length, x_cQHP, dt_cHQ, B_cGQN, C_cGQN, a_cHQ, visible, from_entry_cHQ, to_exit_cHQ, dtx_cHQP
+        )
 
     def decay(self) -> Tensor:
         """exp(a_t - a_s) [c, H, Q, Q] for s <= t; 1 or less, and meaningless, elsewhere."""
@@ -217,7 +233,9 @@ class _Row:
 
     def pass_states(self, initial_HPN: Tensor | None) -> tuple[Tensor, Tensor]:
         """The state at the entry of each chunk [c, G, N, M], and at the exit of the last [G, N, M]."""
-        inflow_cGNM = torch.matmul(self.B_cGQN.transpose(2, 3), self.channels_last(self.dtx_cHQP, self.to_exit_cHQ))
+        inflow_cGNM = torch.matmul(
+            self.B_cGQN.transpose(2, 3), self.channels_last(self.dtx_cHQP, self.to_exit_cHQ)
+        )
         chunks, groups, state_size, channels = inflow_cGNM.shape
         decay_cG1R1 = self.chunk_decay()
         state_GNM = inflow_cGNM.new_zeros(groups, state_size, channels)
@@ -293,7 +311,9 @@ class _Row:
         dB_cGQN += torch.matmul(weighted_dtx_cGQM, dexit_cGNM.transpose(2, 3))
         dinflow_cGRQP = self._heads_of(torch.matmul(self.B_cGQN, dexit_cGNM))
         self.by_group(ddtx_cHQP).addcmul_(dinflow_cGRQP, self.by_group(self.to_exit_cHQ)[..., None])
-        dto_exit_cHQ = (self.by_group(self.dtx_cHQP) * dinflow_cGRQP).sum(-1).flatten(1, 2).mul_(self.to_exit_cHQ)
+        dto_exit_cHQ = (
+            (self.by_group(self.dtx_cHQP) * dinflow_cGRQP).sum(-1).flatten(1, 2).mul_(self.to_exit_cHQ)
+        )
         da_cHQ -= dto_exit_cHQ
         da_cHQ[..., -1] += dto_exit_cHQ.sum(-1)
 
@@ -333,8 +353,10 @@ def _chunk(value_T: Tensor, chunk_size: int) -> Tensor:
 def _chunk_runs(runs_T: Tensor, chunk_size: int) -> Tensor:
     """As `_chunk`; the tokens after the end belong to the last document."""
     missing = -runs_T.shape[0] % chunk_size
-    return F.pad(runs_T[None], (0, missing), mode="replicate")[0].unflatten(0, (-1, chunk_size)) if missing else (
-        runs_T.unflatten(0, (-1, chunk_size))
+    return (
+        F.pad(runs_T[None], (0, missing), mode="replicate")[0].unflatten(0, (-1, chunk_size))
+        if missing
+        else (runs_T.unflatten(0, (-1, chunk_size)))
     )
 
 

@@ -30,7 +30,11 @@ class Mamba2(nn.Module):
         self.conv_split = (config.mamba_width, group_states, group_states)
         self.in_proj = Linear(config.hidden_size, config.in_proj_width, bias=config.use_bias)
         self.conv1d = nn.Conv1d(
-            config.conv_width, config.conv_width, config.conv_kernel, groups=config.conv_width, bias=config.use_conv_bias
+            config.conv_width,
+            config.conv_width,
+            config.conv_kernel,
+            groups=config.conv_width,
+            bias=config.use_conv_bias,
         )
         self.A_log = nn.Parameter(torch.empty(config.mamba_num_heads))
         self.D = nn.Parameter(torch.empty(config.mamba_num_heads))
@@ -54,7 +58,14 @@ class Mamba2(nn.Module):
         B_BTGN, C_BTGN = B.unflatten(-1, (self.groups, -1)), C.unflatten(-1, (self.groups, -1))
         if state is not None and x_BTD.shape[1] == 1:
             y_BHP = scan_step(
-                x_BTHP[:, 0], dt_BTH[:, 0], self.A_log, B_BTGN[:, 0], C_BTGN[:, 0], self.D, self.dt_bias, state.ssm_BHPN
+                x_BTHP[:, 0],
+                dt_BTH[:, 0],
+                self.A_log,
+                B_BTGN[:, 0],
+                C_BTGN[:, 0],
+                self.D,
+                self.dt_bias,
+                state.ssm_BHPN,
             )
             y_BTHP = y_BHP[:, None].to(x_BTHP.dtype)
         else:

@@ -1,0 +1,130 @@
+"""Checkpoints to models and back.
+
+A checkpoint directory is read whole or not at all: config and tensors are compared by name and shape before anything is
+loaded, and every value is checked to be finite. Written files are what transformers and vLLM read as they are.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.artifact.staging import write_json
+from model.artifact.weights import CheckpointFiles, save_weights
+from model.config import HybridConfig
+from model.errors import ArtifactError, UsageError
+from model.hybrid import HybridLM
+
+CONFIG_FILE = "config.json"
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def read_config(directory: Path) -> HybridConfig:
+    """The shape that a checkpoint's `config.json` gives. ArtifactError if it is missing, malformed or not supported."""
+    return HybridConfig.from_hf(_read_json(directory / CONFIG_FILE), where=str(directory / CONFIG_FILE))
+
+
+def load(
+    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = None
+) -> HybridLM:
+    """The model of a checkpoint directory, in evaluation mode.
+
+    `dtype` defaults to the one that config.json names, else to that of the stored embeddings. Reads single-file and
+    sharded safetensors, keys with the prefix `backbone.` (on disk) or `model.` (transformers' own), and both config
+    dialects; tensors of a multi-token-prediction head (`mtp.`) are left out. Raises ArtifactError naming file and tensor.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise ArtifactError("no such directory", where=str(directory), remedy="give a checkpoint directory")
+    config = read_config(directory)
+    files = CheckpointFiles(directory)
+    stored_as = _match_tensors(config, files, directory)
+    target = _dtype(dtype) if dtype is not None else _stored_dtype(directory, files, stored_as)
+    with torch.device("meta"):
+        lm = HybridLM(config, initialize=False)
+    tensors = {
+        name: files.tensor(key, require_finite=True).to(device=device, dtype=target)
+        for name, key in stored_as.items()
+    }
+    lm.load_state_dict(tensors, assign=True)
+    return lm.eval()
+
+
+def save(lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None) -> None:
+    """Write weights (in `dtype`, default: as they are), `config.json` and `generation_config.json` into a directory."""
+    target = _dtype(dtype) if dtype is not None else lm.lm_head.weight.dtype
+    state = lm.state_dict()
+    save_weights(((key, state[key].detach().to("cpu", target)) for key in sorted(state)), directory)
+    raw = lm.config.to_hf(dtype=str(target).removeprefix("torch."))
+    write_json(directory / CONFIG_FILE, raw)
+    write_json(
+        directory / "generation_config.json",
+        {key: raw[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+    )
+
+
+def _match_tensors(config: HybridConfig, files: CheckpointFiles, directory: Path) -> dict[str, str]:
+    """Parameter name -> key on disk, once names and shapes agree one to one."""
+    with torch.device("meta"):
+        expected = {
+            name: tuple(t.shape) for name, t in HybridLM(config, initialize=False).state_dict().items()
+        }
+    stored_as = {_parameter_name(key): key for key in files.keys() if not key.startswith("mtp.")}  # noqa: SIM118
+    remedy = "check that config.json and the weights belong together"
+    for name in expected:
+        if name not in stored_as:
+            raise ArtifactError(f"tensor {name} is missing", where=str(directory), remedy=remedy)
+    for name, key in stored_as.items():
+        if name not in expected:
+            raise ArtifactError(
+                f"tensor {key} has no place in the model that config.json describes",
+                where=str(directory),
+                remedy=remedy,
+            )
+        if files.shape(key) != expected[name]:
+            raise ArtifactError(
+                f"tensor {key} has shape {list(files.shape(key))}, config.json makes it {list(expected[name])}",
+                where=str(directory),
+                remedy=remedy,
+            )
+    return stored_as
+
+
+def _parameter_name(key: str) -> str:
+    return "backbone." + key.removeprefix("model.") if key.startswith("model.") else key
+
+
+def _stored_dtype(directory: Path, files: CheckpointFiles, stored_as: dict[str, str]) -> torch.dtype:
+    raw = _read_json(directory / CONFIG_FILE)
+    named = raw.get("dtype") or raw.get("torch_dtype")
+    return DTYPES[named] if named in DTYPES else files.dtype(stored_as["backbone.embeddings.weight"])
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}", remedy=f"choose one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"there is no {path.name}", where=str(path.parent), remedy="give a checkpoint directory"
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(
+            f"not valid JSON ({error})", where=str(path), remedy="restore the file"
+        ) from error
+    if not isinstance(raw, dict):
+        raise ArtifactError("not a JSON object", where=str(path), remedy="restore the file")
+    return raw
