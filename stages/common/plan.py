@@ -1,0 +1,22 @@
+"""What a stage's `--plan` says before anything is paid for: size, work, memory by kind and time."""
+
+from pydantic import BaseModel, Field
+
+PlanValue = str | int | float
+
+
+class Plan(BaseModel, extra="forbid"):
+    """The estimate of one run.
+
+    `refusals` are certain obstacles (it cannot fit, a package is missing), each one sentence that names the
+    setting to change; any of them refuses `--plan` and the run alike. `warnings` are what may go wrong.
+    """
+
+    title: str
+    sections: dict[str, dict[str, PlanValue]] = Field(
+        default_factory=dict, description="Heading to name to value; names ending in _bytes are bytes."
+    )
+    peak_bytes: int | None = Field(None, description="Estimated peak memory of one device.")
+    seconds: float | None = Field(None, description="Estimated duration.")
+    refusals: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
