@@ -1,0 +1,12 @@
+"""The commands of `nano2 data`."""
+
+from stages.common.stage import Stage
+from stages.data.prepare.config import PrepareConfig
+from stages.data.show.config import ShowConfig
+from stages.data.tokenizer.config import TokenizerConfig
+
+TOKENIZER = Stage(
+    name="data tokenizer", kind="tokenizer", config=TokenizerConfig, run="stages.data.tokenizer.run:run"
+)
+PREPARE = Stage(name="data prepare", kind="dataset", config=PrepareConfig, run="stages.data.prepare.run:run")
+SHOW = Stage(name="data show", kind=None, config=ShowConfig, run="stages.data.show.run:run")
