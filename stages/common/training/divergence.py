@@ -1,0 +1,56 @@
+"""Naming the culprit when a loss or a gradient is not finite."""
+
+import torch
+from torch import nn
+
+from model.errors import DivergedError
+from model.hybrid import HybridLM
+from stages.common.training.batches import Batch
+
+REMEDY = "lower --learning-rate or --clip, or look at these rows with `nano2 data show`"
+
+
+def diverged_loss(lm: HybridLM, batch: Batch, where: str) -> DivergedError:
+    """The error for a batch whose loss is NaN or infinite: the forward pass is run again and watched."""
+    return DivergedError(
+        f"the loss is not finite; {_first_bad_module(lm, batch)}", where=where, remedy=REMEDY
+    )
+
+
+def diverged_gradient(model: nn.Module, where: str) -> DivergedError:
+    """The error for a gradient norm that is NaN or infinite."""
+    bad = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+    ]
+    # Gradients flow from the last block to the first, so the last bad one is nearest to the cause.
+    named = f"the last parameter with a bad gradient is {bad[-1]}" if bad else "their squares overflow"
+    return DivergedError(f"the gradient is not finite; {named}", where=where, remedy=REMEDY)
+
+
+@torch.no_grad()
+def _first_bad_module(lm: HybridLM, batch: Batch) -> str:
+    for name, parameter in lm.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return f"the parameter {name} is not finite"
+    found: list[str] = []
+
+    def watch(name: str) -> object:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG001
+            if isinstance(output, torch.Tensor) and not found and not bool(torch.isfinite(output).all()):
+                found.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in lm.named_modules()]  # type: ignore[arg-type]
+    try:
+        lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (
+        f"the first layer with a bad output is {found[0]}"
+        if found
+        else "all layers are finite, the logits are not"
+    )

@@ -1,0 +1,77 @@
+"""The device of a run: which one, how fast it multiplies, how much memory it has and has used."""
+
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from model.errors import PlanRefusedError
+from model.kernels.matmul import linear
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device. PlanRefusedError if a GPU was asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise PlanRefusedError(
+            "no CUDA device is there", where="device", remedy="pass --device cpu, or run where a GPU is"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@lru_cache
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating point operations a second of a large matrix product here, measured in well under a second.
+
+    What MFU is a share of: the rate that this machine reaches, not the one on its data sheet.
+    """
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        _synchronize(device)
+        started = time.perf_counter()
+        linear(a, b)
+        _synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that a run can still take on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [_meminfo("MemAvailable")]
+    for limit, usage in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limits.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
+        except (OSError, ValueError):  # no such controller, or no limit ("max")
+            continue
+    return min(limits)
+
+
+def used_bytes(device: torch.device) -> int:
+    """Peak memory of this process on the device so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _meminfo(key: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/meminfo has no {key}")

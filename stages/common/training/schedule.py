@@ -1,0 +1,27 @@
+"""Learning rate as a function of the tokens seen: warmup, stable, decay (WSD)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay:
+    """Linear from 0 to `peak` over `warmup` tokens, `peak` until `decay` tokens before the end, then linear to `floor`.
+
+    Report, section 2.4: warmup 8B of 20T tokens, peak 4.5e-4, decay over the last 3.6T tokens to 4.5e-6. The shape of the
+    decay is not stated there; linear is this project's choice.
+    """
+
+    peak: float
+    floor: float
+    total: int
+    warmup: int
+    decay: int
+
+    def __call__(self, tokens: int) -> float:
+        """Learning rate of the step that begins after `tokens` tokens and is counted by its end."""
+        if tokens < self.warmup:
+            return self.peak * tokens / self.warmup
+        left = max(self.total - tokens, 0)
+        if left >= self.decay:
+            return self.peak
+        return self.floor + (self.peak - self.floor) * left / self.decay

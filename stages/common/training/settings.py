@@ -1,0 +1,69 @@
+"""Settings that every training stage shares. No torch here."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.common.config import Cosmetic, DataPaths, Panel, StageConfig
+from stages.common.sizes import Size
+
+
+class OptimizerSettings(StageConfig):
+    """AdamW and the norm of its gradients."""
+
+    learning_rate: Annotated[float, Panel("Optimizer")] = Field(
+        4.5e-4, gt=0, description="Peak learning rate."
+    )
+    weight_decay: Annotated[float, Panel("Optimizer")] = Field(
+        0.1,
+        ge=0,
+        description="Decay of matrices; vectors (norms, biases, A_log, D, dt_bias) are never decayed.",
+    )
+    beta1: Annotated[float, Panel("Optimizer")] = Field(
+        0.9, ge=0, lt=1, description="Decay of the first moment."
+    )
+    beta2: Annotated[float, Panel("Optimizer")] = Field(
+        0.95, ge=0, lt=1, description="Decay of the second moment."
+    )
+    epsilon: Annotated[float, Panel("Optimizer")] = Field(
+        1e-8, gt=0, description="Added to the root of the moment."
+    )
+    clip: Annotated[float, Panel("Optimizer")] = Field(
+        1.0, gt=0, description="Largest norm of a step's gradient."
+    )
+
+
+class TrainingSettings(OptimizerSettings):
+    """What a run of any training stage needs besides its objective."""
+
+    data: DataPaths = Field(min_length=1, description="Packed dataset, with its weight in the blend.")
+    tokens: Size = Field(gt=0, description="Tokens to train on; rounded up to whole steps.")
+    batch_tokens: Size = Field(gt=0, description="Tokens of one optimizer step.")
+    micro_batch: int = Field(1, gt=0, description="Sequences in one forward and backward pass.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the matrix products; masters, optimizer and scan stay in float32."
+    )
+    dtype: Literal["float32", "bfloat16"] | None = Field(
+        None, description="Of the written weights; by default float32 from a CPU and bfloat16 from a GPU."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    seed: int = Field(0, ge=0, description="Of the fresh weights and the data order.")
+
+    validate_every: Annotated[Size, Panel("Validation")] = Field(
+        0, ge=0, description="Steps between validations; 0 validates at the end alone."
+    )
+    validation_tokens: Annotated[Size, Panel("Validation")] = Field(
+        0,
+        ge=0,
+        description="Held-out tokens of a validation on the way, evenly spread; 0 takes all, as the end does.",
+    )
+
+    save_seconds: Annotated[float, Cosmetic(), Panel("Run")] = Field(
+        300.0, ge=0, description="Seconds between saved states, from which an interrupted run continues."
+    )
+    log_every: Annotated[int, Cosmetic(), Panel("Run")] = Field(
+        10, gt=0, description="Steps between logged lines."
+    )
+    tensorboard: Annotated[bool, Cosmetic(), Panel("Run")] = Field(
+        True, description="Also log for TensorBoard."
+    )

@@ -1,0 +1,36 @@
+"""Held-out loss in nats a token and in bits per byte of text, which does not depend on the tokenizer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.hybrid import HybridLM
+from model.loss import IGNORED, token_cross_entropy
+from stages.common.training.batches import Batch
+
+
+@dataclass(frozen=True)
+class Validation:
+    """`loss` in nats a token; `bits_per_byte` over the bytes that the predicted tokens stand for."""
+
+    loss: float
+    bits_per_byte: float
+    tokens: int
+
+
+@torch.no_grad()
+def validate(lm: HybridLM, batches: Sequence[Batch], byte_lengths: NDArray[np.int64]) -> Validation:
+    """Loss over `batches`. `byte_lengths[id]` is how many bytes of text a token stands for; 0 for special tokens."""
+    nats, tokens, text_bytes = 0.0, 0, 0
+    for cpu_batch in batches:
+        batch = cpu_batch.to(lm.device)
+        hidden = lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
+        nats += float(token_cross_entropy(hidden, lm.lm_head.weight, batch.labels_BT).total)
+        labels = cpu_batch.labels_BT[cpu_batch.labels_BT != IGNORED].numpy()
+        tokens += len(labels)
+        text_bytes += int(byte_lengths[labels].sum())
+    return Validation(nats / tokens, nats / math.log(2) / text_bytes, tokens)

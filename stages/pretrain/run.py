@@ -1,0 +1,87 @@
+"""`nano2 pretrain`: fresh weights, blended text, warmup-stable-decay (report, section 2)."""
+
+import torch
+
+from model.chat.special_tokens import END_OF_TURN
+from model.config import HybridConfig
+from model.counting import count_parameters
+from model.errors import UsageError
+from model.hybrid import HybridLM
+from model.kernels import describe
+from model.loading import save
+from model.tokenizer import copy_tokenizer, load_tokenizer
+from stages.common.data.text_tokenizer import token_byte_lengths
+from stages.common.stage import StageContext, StageResult
+from stages.common.training.batches import TrainingData
+from stages.common.training.hardware import resolve_device
+from stages.common.training.loop import StepShape, TrainingLoop
+from stages.common.training.objectives import cross_entropy
+from stages.common.training.schedule import WarmupStableDecay
+from stages.pretrain.config import PretrainConfig
+
+
+def run(config: PretrainConfig, context: StageContext) -> StageResult:
+    device = resolve_device(config.device)
+    data = TrainingData(config.data)
+    shape = model_shape(config, data)
+    steps = StepShape.of(config, data.seq_len)
+    order = data.order(steps.total_sequences, config.seed, config.phase_boundaries)
+
+    torch.manual_seed(config.seed)
+    lm = HybridLM(shape).to(device)
+    if config.precision == "bfloat16":
+        lm.compute_dtype = torch.bfloat16
+
+    for kernel in describe(device.type, config.precision):
+        context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
+    for source, epochs in order.epochs().items():
+        context.reporter.log(f"source {source}: read {epochs:.2f} times")
+
+    loop = TrainingLoop(
+        lm, data, order, cross_entropy, schedule(config), token_byte_lengths(data.directory), config, context
+    )
+    final = loop.run()
+
+    save(lm, context.staging, dtype=config.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    copy_tokenizer(data.directory, context.staging)
+    metrics: dict[str, float | int | str] = {
+        "parameters": count_parameters(shape).total,
+        "steps": loop.counters.step,
+        "tokens": loop.counters.step * config.batch_tokens,
+        "tok_per_s": loop.counters.step * config.batch_tokens / loop.counters.seconds,
+    }
+    if final is not None:
+        metrics |= {"validation_loss": final.loss, "validation_bits_per_byte": final.bits_per_byte}
+    return StageResult(metrics=metrics)
+
+
+def model_shape(config: PretrainConfig, data: TrainingData) -> HybridConfig:
+    """The preset with its overrides. UsageError where it does not fit the data's tokenizer or length."""
+    tokenizer = load_tokenizer(data.directory)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    shape = HybridConfig.preset(
+        config.preset, **(ids | {"eos_token_id": tokenizer.eos_token_id} | config.shape)
+    )
+    if shape.vocab_size < len(tokenizer):
+        raise UsageError(
+            f"the tokenizer has {len(tokenizer)} tokens, the embedding only {shape.vocab_size} rows",
+            where=f"preset {config.preset}",
+            remedy=f"pass --shape vocab_size={-(-len(tokenizer) // 128) * 128}",
+        )
+    if shape.max_position_embeddings < data.seq_len:
+        raise UsageError(
+            f"the data's rows have {data.seq_len} tokens, the model is declared for {shape.max_position_embeddings}",
+            where=f"preset {config.preset}",
+            remedy=f"pass --shape max_position_embeddings={data.seq_len}",
+        )
+    return shape
+
+
+def schedule(config: PretrainConfig) -> WarmupStableDecay:
+    return WarmupStableDecay(
+        peak=config.learning_rate,
+        floor=config.final_learning_rate or config.learning_rate / 100,
+        total=config.tokens,
+        warmup=config.warmup_tokens,
+        decay=round(config.decay_fraction * config.tokens),
+    )
