@@ -186,7 +186,9 @@ class _ArtifactRun:
             raise
         except Exception:
             if directory.has_state():
-                self.reporter.log(f"the state saved so far stays in {directory.path}; the same command continues")
+                self.reporter.log(
+                    f"the state saved so far stays in {directory.path}; the same command continues"
+                )
             raise
         return StageOutcome(result, self.out, seconds=seconds)
 
@@ -223,7 +225,9 @@ def _checked_out(out: Path, config: StageConfig) -> Path:
     folder = next(parent for parent in real.parents if os.path.lexists(parent))
     if not (folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)):
         reason = "permission denied" if folder.is_dir() else "not a directory"
-        raise UsageError(f"cannot be written ({folder}: {reason})", where=str(out), remedy="choose another -o")
+        raise UsageError(
+            f"cannot be written ({folder}: {reason})", where=str(out), remedy="choose another -o"
+        )
     for item in find_inputs(config):
         source = Path(os.path.realpath(item.path))
         if source == real or source in real.parents or real in source.parents:

@@ -9,14 +9,13 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.artifact.staging import write_json
+from model.artifact.staging import discard, write_json
 from model.errors import ArtifactError, UsageError
 from stages.common.config import StageConfig
 from stages.common.identity import first_difference, identity
@@ -76,8 +75,12 @@ class RunDirectory:
         return resuming
 
     def has_state(self) -> bool:
-        """Does it hold anything beside its own two files?"""
-        return any(entry.name not in (LOCK_FILE, RECORD_FILE) for entry in self.path.iterdir())
+        """Does it hold anything beside its own two files? (A kill may have cut the writing of one short.)"""
+        half_written = f".{RECORD_FILE}.tmp-"
+        names = (entry.name for entry in self.path.iterdir())
+        return any(
+            name not in (LOCK_FILE, RECORD_FILE) and not name.startswith(half_written) for name in names
+        )
 
     def seconds_before(self) -> float:
         """Seconds of work by earlier, interrupted runs of the same command."""
@@ -91,9 +94,7 @@ class RunDirectory:
     def remove(self) -> None:
         """Delete the whole directory. It vanishes under a name that `recover` knows, so a kill here does no
         harm."""
-        trash = self.out.with_name(f"{self.out.name}.trash-{secrets.token_hex(4)}")
-        self.path.rename(trash)
-        shutil.rmtree(trash)
+        discard(self.path, self.out)
 
     def _difference(self, stage: str, config: type[StageConfig], resolved: dict[str, Any]) -> str | None:
         record = self._record()

@@ -58,10 +58,12 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
 def model_shape(config: PretrainConfig, data: TrainingData) -> HybridConfig:
     """The preset with its overrides. UsageError where it does not fit the data's tokenizer or length."""
     tokenizer = load_tokenizer(data.directory)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
-    shape = HybridConfig.preset(
-        config.preset, **(ids | {"eos_token_id": tokenizer.eos_token_id} | config.shape)
-    )
+    ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)),
+    }
+    shape = HybridConfig.preset(config.preset, **(ids | config.shape))
     if shape.vocab_size < len(tokenizer):
         raise UsageError(
             f"the tokenizer has {len(tokenizer)} tokens, the embedding only {shape.vocab_size} rows",

@@ -1,0 +1,72 @@
+# The chain, stage by stage, with real file dependencies. Everything is set up in .venv and made in artifacts/.
+#
+#   make demo      set up, then run the chain on the CPU
+#   make test      set up, then run the tests (under ten minutes)
+#   make test-all  the long tests too
+#   make lint      formatting, lint and types
+#   make docs      rewrite the tables and figures in docs from the result files
+#   make clean     remove what was made (artifacts/), not the environment
+
+PYTHON ?= python3
+BIN := .venv/bin
+NANO2 := $(BIN)/nano2
+SETUP := .venv/installed
+PEERS := .peers/installed
+
+.PHONY: demo setup test test-all lint docs clean
+.DELETE_ON_ERROR:
+
+# ---- environment ----
+
+setup: $(SETUP)
+
+$(SETUP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# mamba-ssm as an oracle, outside .venv: transformers would take its CUDA kernels for the CPU if it could import it.
+$(PEERS): tests/peers/install_mamba_ssm.sh | $(SETUP)
+	PYTHON=$(BIN)/python bash tests/peers/install_mamba_ssm.sh .peers/mamba_ssm
+	touch $@
+
+# ---- the chain on the CPU ----
+
+DEMO_TEXT := $(wildcard recipes/cpu/data/*.jsonl.gz)
+TASKS := $(wildcard evals/tasks/*.yaml evals/data/*.jsonl)
+
+artifacts/tokenizer/nano2.json: recipes/cpu/tokenizer.yaml $(DEMO_TEXT) | $(SETUP)
+	$(NANO2) data tokenizer --config $< -o $(@D) --overwrite
+
+artifacts/dataset/nano2.json: recipes/cpu/prepare.yaml artifacts/tokenizer/nano2.json $(DEMO_TEXT)
+	$(NANO2) data prepare --config $< -o $(@D) --overwrite
+
+artifacts/base/nano2.json: recipes/cpu/pretrain.yaml artifacts/dataset/nano2.json
+	$(NANO2) pretrain --config $< -o $(@D) --overwrite
+
+artifacts/base-eval/nano2.json: recipes/cpu/eval.yaml artifacts/base/nano2.json $(TASKS)
+	$(NANO2) eval --config $< -o $(@D) --overwrite
+
+demo: artifacts/base/nano2.json artifacts/base-eval/nano2.json
+	$(NANO2) verify -m artifacts/base
+	$(NANO2) generate -m artifacts/base --prompt "The old house stood at the end of" --max-tokens 60 --seed 1
+	$(NANO2) lineage artifacts/base-eval
+
+# ---- quality ----
+
+test: $(SETUP) $(PEERS)
+	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test-all: $(SETUP) $(PEERS)
+	$(BIN)/pytest -n 2 -m "not gpu"
+
+lint: $(SETUP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(SETUP)
+	$(BIN)/python -m stages.common.quotes
+
+clean:
+	rm -rf artifacts

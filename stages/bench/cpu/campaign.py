@@ -1,0 +1,167 @@
+"""Runs the measurements in order: first every setting once, then each side's best ones again, in turns.
+
+Noise on a machine that is not quite idle comes in bursts. Taking turns spreads a burst over both sides, and the median over
+all steps drops it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from model.errors import Nano2Error
+from stages.bench.cpu.isolation import run_isolated
+from stages.bench.cpu.measure import measure_decoding, measure_matmul, measure_training
+from stages.bench.cpu.sweep import SIDES, DecodeSetting, Side, Sweep, TrainSetting
+
+LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+GRADIENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+DECODE_REPEATS = 2
+MATMUL_REPEATS = 10
+
+Announce = Callable[[str], None]
+
+
+@dataclass
+class TrainRecord:
+    """What was measured of one setting. `seconds` of every timed step, `peak_bytes` the largest of its processes."""
+
+    setting: TrainSetting
+    seconds: list[float]
+    peak_bytes: int
+    loss: float
+    gradient_norm: float
+
+    @property
+    def tok_per_s(self) -> float:
+        return self.setting.tokens / median(self.seconds)
+
+
+@dataclass
+class DecodeRecord:
+    """What was measured of one setting. `seconds` of every run, `tokens` the new ones."""
+
+    setting: DecodeSetting
+    seconds: list[float]
+    tokens: list[int]
+
+    @property
+    def tok_per_s(self) -> float:
+        return len(self.tokens) / median(self.seconds)
+
+
+@dataclass
+class Campaign:
+    """Everything that was measured. `matmul`: FLOP/s by precision and by library and shape."""
+
+    training: dict[TrainSetting, TrainRecord]
+    decoding: dict[DecodeSetting, DecodeRecord]
+    matmul: dict[str, dict[str, float]]
+
+    def best_training(self, side: Side, length: int, precision: str | None = None) -> TrainRecord:
+        """The side's fastest setting at a length, in one precision or in any."""
+        candidates = [
+            record
+            for setting, record in self.training.items()
+            if (setting.side, setting.length) == (side, length) and precision in (None, setting.precision)
+        ]
+        return max(candidates, key=lambda record: record.tok_per_s)
+
+    def best_decoding(self, side: Side, precision: str | None = None) -> DecodeRecord:
+        """The side's fastest way to decode, in one precision or in any."""
+        candidates = [
+            record
+            for setting, record in self.decoding.items()
+            if setting.side == side and precision in (None, setting.precision)
+        ]
+        return max(candidates, key=lambda record: record.tok_per_s)
+
+    def matmul_rate(self, precision: str) -> float:
+        """FLOP/s of the fastest matrix product measured."""
+        return max(self.matmul[precision].values())
+
+
+def run_campaign(sweep: Sweep, threads: int, announce: Announce) -> Campaign:
+    """Measure everything. `announce` is called before each measurement, with what it is.
+
+    Raises Nano2Error if the two sides' losses or gradient norms differ, or a measurement fails.
+    """
+    campaign = Campaign({}, {}, {})
+    for precision in sweep.precisions:
+        announce(f"matrix products, {precision}")
+        campaign.matmul[precision] = run_isolated(measure_matmul, precision, MATMUL_REPEATS, threads)
+    for length in sweep.lengths:
+        for precision in sweep.precisions:
+            _measure_training(campaign, sweep.training(length, precision), sweep.steps, threads, announce)
+    for precision in sweep.precisions:
+        _measure_decoding(campaign, sweep.decoding(precision), sweep.new_tokens, threads, announce)
+    check_agreement(campaign)
+
+    finalists = [
+        campaign.best_training(side, length, precision).setting
+        for length in sweep.lengths
+        for precision in sweep.precisions
+        for side in SIDES
+    ]
+    decode_finalists = [
+        campaign.best_decoding(side, precision).setting for precision in sweep.precisions for side in SIDES
+    ]
+    for _ in range(sweep.rounds):
+        _measure_training(campaign, finalists, sweep.steps, threads, announce)
+        _measure_decoding(campaign, decode_finalists, sweep.new_tokens, threads, announce)
+    return campaign
+
+
+def count_measurements(sweep: Sweep) -> int:
+    """How often `run_campaign` announces."""
+    settings = sum(len(sweep.training(length, p)) for length in sweep.lengths for p in sweep.precisions)
+    settings += sum(len(sweep.decoding(p)) + 1 for p in sweep.precisions)
+    finalists = len(SIDES) * len(sweep.precisions) * (len(sweep.lengths) + 1)
+    return settings + finalists * sweep.rounds
+
+
+def _measure_training(
+    campaign: Campaign, settings: list[TrainSetting], steps: int, threads: int, announce: Announce
+) -> None:
+    for setting in settings:
+        announce(f"{setting.side}, {setting.batch} x {setting.length} tokens, {setting.precision}")
+        measured = run_isolated(measure_training, setting, steps, threads)
+        record = campaign.training.setdefault(
+            setting, TrainRecord(setting, [], 0, measured.loss, measured.gradient_norm)
+        )
+        record.seconds += measured.seconds
+        record.peak_bytes = max(record.peak_bytes, measured.peak_bytes)
+
+
+def _measure_decoding(
+    campaign: Campaign, settings: list[DecodeSetting], new_tokens: int, threads: int, announce: Announce
+) -> None:
+    for setting in settings:
+        announce(f"{setting.side}, decode by {setting.method}, {setting.precision}")
+        measured = run_isolated(measure_decoding, setting, new_tokens, DECODE_REPEATS, threads)
+        record = campaign.decoding.setdefault(setting, DecodeRecord(setting, [], measured.tokens))
+        record.seconds += measured.seconds
+
+
+def check_agreement(campaign: Campaign) -> None:
+    """The same weights and tokens must give either side the same first loss and gradient norm, or there is nothing to compare.
+
+    Raises Nano2Error naming the setting that differs.
+    """
+    ours = {
+        (setting.length, setting.batch, setting.precision): record
+        for setting, record in campaign.training.items()
+        if setting.side == "nano2"
+    }
+    for setting, theirs in campaign.training.items():
+        mine = ours[setting.length, setting.batch, setting.precision]
+        loss_gap = abs(mine.loss - theirs.loss)
+        gradient_gap = abs(mine.gradient_norm / theirs.gradient_norm - 1)
+        if not (
+            loss_gap <= LOSS_TOLERANCE[setting.precision] and gradient_gap <= GRADIENT_TOLERANCE[setting.precision]
+        ):
+            raise Nano2Error(
+                f"the two sides differ on the same weights: losses {mine.loss:.6f} and {theirs.loss:.6f}, "
+                f"gradient norms {mine.gradient_norm:.6f} and {theirs.gradient_norm:.6f}",
+                where=f"{setting}",
+                remedy="find the layer with nano2 verify; speeds of different models say nothing",
+            )

@@ -1,0 +1,60 @@
+"""`nano2 bench cpu`: this core against transformers on the CPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from model.errors import UsageError
+from stages.bench.cpu.campaign import count_measurements, run_campaign
+from stages.bench.cpu.config import CpuBenchConfig
+from stages.bench.cpu.summary import summarize
+from stages.bench.cpu.sweep import FULL, QUICK
+from stages.common.results import TABLE, write_result
+from stages.common.stage import StageContext, StageResult
+
+SHOWN_METRICS = ("train_ratio", "train_memory_ratio", "decode_ratio", "gemm_share", "transformers_gemm_share")
+
+
+def run(config: CpuBenchConfig, context: StageContext) -> StageResult:
+    """Measures, writes the result file if one is asked for, and returns its metrics and its best rows."""
+    sweep = QUICK if config.quick else FULL
+    threads = config.threads or torch.get_num_threads()
+    out = config.result_path
+    if out is not None:
+        check_writable(out)
+    with context.reporter.progress("measuring", total=count_measurements(sweep), unit="measurement") as bar:
+        started = False
+
+        def announce(what: str) -> None:
+            nonlocal started
+            bar.update(int(started), now=what)
+            started = True
+
+        campaign = run_campaign(sweep, threads, announce)
+        bar.update(1)
+    metrics, rows = summarize(campaign, threads)
+    notes = ["stages/bench/cpu/summary.py defines each figure"]
+    if out is not None:
+        write_result(out, command=context.command, metrics=metrics, rows=rows, device=None)
+        notes.append(f"{out} written")
+    return StageResult(
+        metrics=dict(metrics),
+        rows=[{key: cell for key, cell in row.items() if key not in (TABLE, "best")} for row in rows if row.get("best")],
+        notes=notes,
+    )
+
+
+def check_writable(out: Path) -> None:
+    """Refuse what could not be written before minutes are spent on measuring. Creates the parent directory."""
+    remedy = "give -o a file name ending in .json in a directory that you can write to"
+    if out.suffix != ".json" or out.is_dir():
+        raise UsageError("is no name for a result file", where=str(out), remedy=remedy)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"its directory cannot be made ({error.strerror})", where=str(out), remedy=remedy) from error
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError("its directory cannot be written to", where=str(out), remedy=remedy)

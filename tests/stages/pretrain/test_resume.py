@@ -1,0 +1,109 @@
+"""Interrupted at any moment, the same command ends with the weights of the uninterrupted run, hash for hash."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model.artifact.hashing import content_hash
+
+Settings = dict[str, Any]
+KILLS = 10
+
+
+@pytest.fixture
+def recipe(settings: Settings, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings | {"tokens": 40 * 4 * 32, "save_seconds": 0.05}))
+    return path
+
+
+def start(recipe: Path, out: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "nano2cli", "pretrain", "--config", str(recipe), "-o", str(out)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for_state(run_dir: Path, process: "subprocess.Popen[str]", timeout: float = 60.0) -> None:
+    """Until a first state is saved, or the process has ended."""
+    deadline = time.monotonic() + timeout
+    while process.poll() is None and not list(run_dir.glob("step-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def losses(out: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_continues(
+    recipe: Path, tmp_path: Path, signal_number: signal.Signals
+) -> None:
+    whole = start(recipe, tmp_path / "whole")
+    assert whole.wait(120) == 0
+    process = start(recipe, tmp_path / "base")
+    wait_for_state(tmp_path / "base.run", process)
+    process.send_signal(signal_number)
+    assert process.wait(60) == 75
+    assert process.stderr is not None
+    assert "run the same command to continue" in process.stderr.read()
+    assert not (tmp_path / "base").exists()
+    assert start(recipe, tmp_path / "base").wait(120) == 0
+    assert content_hash(tmp_path / "base") == content_hash(tmp_path / "whole")
+    assert losses(tmp_path / "base") == losses(tmp_path / "whole")
+    assert not (tmp_path / "base.run").exists()
+
+
+def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert start(recipe, tmp_path / "whole").wait(120) == 0
+    whole_seconds = time.monotonic() - started
+    draw = random.Random(7)
+    killed_with_state = 0
+    for _ in range(KILLS):
+        process = start(recipe, tmp_path / "base")
+        try:
+            process.wait(draw.uniform(0.3, 1.0) * whole_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed_with_state += bool(list((tmp_path / "base.run").glob("step-*")))
+    assert start(recipe, tmp_path / "base").wait(120) == 0
+    assert killed_with_state > 0, "no kill came while a state was there: the test would prove nothing"
+    assert content_hash(tmp_path / "base") == content_hash(tmp_path / "whole")
+    assert losses(tmp_path / "base") == losses(tmp_path / "whole")
+
+
+def test_another_command_does_not_continue_a_run(recipe: Path, settings: Settings, tmp_path: Path) -> None:
+    process = start(recipe, tmp_path / "base")
+    wait_for_state(tmp_path / "base.run", process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(settings | {"tokens": 40 * 4 * 32, "learning_rate": 1e-3}))
+    process = start(other, tmp_path / "base")
+    assert process.wait(60) == 2
+    assert process.stderr is not None
+    assert "learning_rate" in process.stderr.read()
+
+
+def test_a_damaged_state_is_said_and_not_used(recipe: Path, tmp_path: Path) -> None:
+    process = start(recipe, tmp_path / "base")
+    wait_for_state(tmp_path / "base.run", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 75
+    (state,) = (tmp_path / "base.run").glob("step-*")
+    (weights,) = state.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    process = start(recipe, tmp_path / "base")
+    assert process.wait(60) == 3
+    assert process.stderr is not None
+    assert state.name in process.stderr.read()
