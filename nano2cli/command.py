@@ -14,7 +14,7 @@ import typer.main
 
 from model.errors import InterruptedRunError, PlanRefusedError
 from nano2cli.failures import abandon_stdout, fail, print_line
-from nano2cli.options import field_options
+from nano2cli.options import SETTINGS_PANEL, field_options
 from nano2cli.registry import find_command
 from stages.common.stage import Stage, load_target
 
@@ -49,14 +49,20 @@ def load_command(name: str) -> Any:
     assert entry is not None, name
     stage: Stage = load_target(entry.target)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    app.command(name.rpartition(" ")[2], help=inspect.getdoc(stage.config) or entry.help)(_function(stage))
+    page = inspect.getdoc(stage.config) or entry.help
+    paragraphs = (" ".join(paragraph.split()) for paragraph in page.split("\n\n"))
+    app.command(name.rpartition(" ")[2], help="\n\n".join(paragraphs))(_function(stage))
     return typer.main.get_command(app)
 
 
 def _function(stage: Stage) -> Callable[..., int]:
     """A function with one keyword parameter a flag: this is what Typer reads a command from."""
     harness = _harness_parameters(stage)
-    fields = [option.parameter() for option in field_options(stage.config)]
+    options = field_options(stage.config)
+    options.sort(
+        key=lambda option: option.panel != SETTINGS_PANEL
+    )  # the page begins with the general settings
+    fields = [option.parameter() for option in options]
     if clash := {parameter.name for parameter in harness} & {parameter.name for parameter in fields}:
         raise TypeError(
             f"{stage.config.__name__} has fields named like flags of every command: {sorted(clash)}"

@@ -81,9 +81,14 @@ class FieldOption:
     def positional(self) -> bool:
         return marker(self.field, Positional) is not None
 
+    @property
+    def panel(self) -> str:
+        """The heading under which the help page lists it."""
+        panel = marker(self.field, Panel)
+        return panel.title if panel else SETTINGS_PANEL
+
     def parameter(self) -> inspect.Parameter:
         """The parameter of the command's function from which Typer makes the flag or argument."""
-        panel = marker(self.field, Panel)
         annotation: Any = bool if self.shape == "flag" else list[str] if self.shape != "value" else str
         settings: dict[str, Any] = {
             "help": self._help(),
@@ -93,9 +98,9 @@ class FieldOption:
         if self.choices:
             settings["autocompletion"] = lambda: self.choices
         if self.positional:
-            info = typer.Argument(**settings)
+            info = typer.Argument(**settings | {"metavar": self.flag})
         else:
-            settings["rich_help_panel"] = panel.title if panel else SETTINGS_PANEL
+            settings["rich_help_panel"] = self.panel
             info = typer.Option(*self._declarations(), **settings)
         return inspect.Parameter(
             self.name,

@@ -27,12 +27,12 @@ _MODELS = "Models"
 _ARTIFACTS = "Artifacts"
 _SETUP = "This machine and its commands"
 
-GROUPS = (
+GROUPS: tuple[Group, ...] = (
     Group("data", "Tokenizers and packed datasets from text.", _STAGES),
     Group("bench", "Measure speed and memory.", _SETUP),
 )
 
-COMMANDS = (
+COMMANDS: tuple[Command, ...] = (
     Command("data tokenizer", "Train a byte-level BPE tokenizer.", _STAGES, "stages.data.stage:TOKENIZER"),
     Command("data prepare", "Tokenize, clean, blend and pack text.", _STAGES, "stages.data.stage:PREPARE"),
     Command("data show", "Show tokens, lengths and masks of a dataset.", _STAGES, "stages.data.stage:SHOW"),

@@ -63,61 +63,69 @@ def _explain(
     given: Mapping[str, Any],
     options: Mapping[str, FieldOption],
 ) -> UsageError:
+    """The first of pydantic's complaints, in our words and with its place; the other settings only by name."""
     problems = error.errors()
-    first = problems[0]
-    help_page = f"see nano2 {stage.name} --help"
+    first, path = problems[0], problems[0]["loc"]
+    command, help_page = f"nano2 {stage.name}", f"see nano2 {stage.name} --help"
     others = {str(problem["loc"][0]) for problem in problems if problem["loc"]} - {
-        str(first["loc"][:1] and first["loc"][0])
+        str(path[0]) if path else ""
     }
     also = f"; also wrong: {', '.join(options[name].flag for name in sorted(others))}" if others else ""
-    if not first["loc"]:
-        return UsageError(_message(first, None) + also, where=f"nano2 {stage.name}", remedy=help_page)
-    name = str(first["loc"][0])
+    if not path:  # a rule about several settings together
+        return UsageError(_message(first, None) + also, where=command, remedy=help_page)
+    name = str(path[0])
     option = options[name]
-    if first["type"] == "missing" and len(first["loc"]) == 1:
-        how = (
-            f"give {option.flag}" if option.positional else f"give {option.flag}, or set {name!r} in a recipe"
+    missing = [str(problem["loc"][0]) for problem in problems if _is_missing_setting(problem)]
+    if _is_missing_setting(first):
+        flags = ", ".join(options[name].flag for name in missing)
+        return UsageError(
+            f"{flags} {'are' if missing[1:] else 'is'} required",
+            where=command,
+            remedy=f"give {'them' if missing[1:] else 'it'}, or a recipe with --config; {help_page}",
         )
-        return UsageError(f"{option.flag} is required{also}", where=f"nano2 {stage.name}", remedy=how)
-    inner = ".".join(
-        str(part) for part in first["loc"][1:] if _is_place(part, given.get(name), recipe.settings.get(name))
-    )
     if name in given:
-        where = option.flag
+        where, written = option.flag, given[name]
     elif name in recipe.settings:
-        where = recipe.where(name)
+        where, written = recipe.where(name), recipe.settings[name]
     else:
-        where = f"default of {option.flag}"
-    return UsageError(
-        _message(first, option) + also, where=f"{where} ({inner})" if inner else where, remedy=help_page
-    )
+        where, written = f"default of {option.flag}", None
+    if inner := ".".join(str(part) for part in path[1:] if _is_in(part, written)):
+        where += f" ({inner})"
+    return UsageError(_message(first, option) + also, where=where, remedy=help_page)
 
 
-def _is_place(part: int | str, given: Any, from_recipe: Any) -> bool:
-    """Does this part of an error's location stand in what the user wrote? (Others name a branch of a
-    union.)"""
+def _is_missing_setting(problem: Any) -> bool:
+    return problem["type"] == "missing" and len(problem["loc"]) == 1
+
+
+def _is_in(part: int | str, written: Any) -> bool:
+    """Does this part of an error's path stand in what the user wrote? Others name a branch of a union."""
     if isinstance(part, int):
         return True
-    written = given if given is not None else from_recipe
-    return (
-        any(str(item).startswith(f"{part}=") for item in written)
-        if isinstance(written, list)
-        else (isinstance(written, dict) and part in written)
-    )
+    if isinstance(written, list):  # --shape d=4
+        return any(str(item).startswith(f"{part}=") for item in written)
+    return isinstance(written, dict) and part in written
 
 
 def _message(problem: Any, option: FieldOption | None) -> str:
-    kind, value = problem["type"], problem["input"]
+    kind, shown = problem["type"], _shorten(problem["input"])
     if kind in _PLAIN_WORDS:
-        return f"{value!r} {_PLAIN_WORDS[kind]}"
+        return f"{shown} {_PLAIN_WORDS[kind]}"
     if kind in _LIMITS:
-        return f"{value!r} {_LIMITS[kind]} {next(iter(problem['ctx'].values()))}"
+        return f"{shown} {_LIMITS[kind]} {next(iter(problem['ctx'].values()))}"
     if kind in ("literal_error", "enum") and option is not None:
         choices = option.choices
         listed = ", ".join(choices) if choices else str(problem["ctx"]["expected"])
-        return f"{value!r} is not one of {listed}{did_you_mean(value, choices)}"
+        return f"{shown} is not one of {listed}{did_you_mean(problem['input'], choices)}"
+    if kind == "missing":
+        return f"{problem['loc'][-1]!r} is missing"
     if kind == "extra_forbidden":
         return f"{problem['loc'][-1]!r} is not a setting here"
     if kind in ("value_error", "assertion_error"):
         return str(problem["ctx"]["error"])
-    return f"{value!r}: {problem['msg']}"
+    return f"{shown}: {problem['msg']}"
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
