@@ -18,7 +18,7 @@ from stages.common.data.sources import Source
 from stages.common.data.text_tokenizer import TextTokenizer
 
 VALIDATION = "validation"
-MEASURED_ROWS = 20_000
+MEASURED_TOKENS = 1 << 24
 MEASURED_DOCUMENTS = 1_000
 
 
@@ -48,7 +48,7 @@ class Shown:
 
 
 def look_at_dataset(dataset: PackedDataset, source: str | None, rows: int) -> Shown:
-    """The first `rows` rows of each source (or of the named one) and the lengths in the first `MEASURED_ROWS`.
+    """The first `rows` rows of each source (or of the named one) and the lengths in the first `MEASURED_TOKENS`.
 
     Raises UsageError for a source that is not there.
     """
@@ -73,7 +73,7 @@ def look_at_dataset(dataset: PackedDataset, source: str | None, rows: int) -> Sh
 
 
 def _piece_lengths(split: PackedRows) -> Iterator[int]:
-    for number in range(min(len(split), MEASURED_ROWS)):
+    for number in range(min(len(split), max(MEASURED_TOKENS // split.seq_len, 1))):
         ids = split[number].document_ids
         yield from np.bincount(ids[ids != PADDING_DOCUMENT]).tolist()
 

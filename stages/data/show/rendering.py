@@ -71,12 +71,19 @@ class RowView:
             style = _CONTROL if token in self.vocabulary.names else _STRIPES[place % 2]
             if not in_loss[place]:
                 style = f"{_OUTSIDE_LOSS} {style}"
-            # A line end keeps its shade visible, and still ends the line.
-            spelled = self.vocabulary.spell(token).replace("\n", "\\n\n").replace("\r", "\\r")
+            spelled = _visible(self.vocabulary.spell(token))
             text.append(spelled if striped else f"{spelled}|", style=style)
         if len(self.row.input_ids) > SHOWN_TOKENS:
             text.append(f"\n[{len(self.row.input_ids) - SHOWN_TOKENS} more tokens]", style=_OUTSIDE_LOSS)
         return text
+
+
+def _visible(text: str) -> str:
+    """Text with control characters as escapes, so that none reaches the terminal; a line end still ends the line."""
+    return "".join(
+        "\\n\n" if character == "\n" else character if character.isprintable() else ascii(character)[1:-1]
+        for character in text
+    )
 
 
 def histogram_table(bins: Iterable[tuple[int, int, int]], title: str) -> Table:

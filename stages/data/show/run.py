@@ -43,7 +43,9 @@ def run(config: ShowConfig, context: StageContext) -> StageResult:
     bins = histogram(shown.lengths)
     for row in shown.rows:
         context.reporter.output(RowView(row, vocabulary))
-    context.reporter.output(histogram_table(bins, "lengths of documents, or of their parts in a row"))
+    context.reporter.output(
+        histogram_table(bins, f"lengths of {len(shown.lengths):,} documents, or of their parts in a row")
+    )
     result.data = {
         "rows": [_row_data(row, vocabulary) for row in shown.rows],
         "lengths": [{"from": low, "to": high, "documents": count} for low, high, count in bins],

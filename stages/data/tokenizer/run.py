@@ -21,7 +21,7 @@ HELD_OUT_CHARACTERS = 8_000_000
 
 
 @dataclass
-class _Passages:
+class Passages:
     """The passages of a source, most for training, some kept to measure on."""
 
     source: Source
@@ -57,7 +57,7 @@ def run(config: TokenizerConfig, context: StageContext) -> StageResult:
                 remedy="leave the weight out",
             )
     sources = resolve_sources(item.pair for item in config.data)
-    corpus = [_Passages(source, config.text_field, hold_out=config.validation is None) for source in sources]
+    corpus = [Passages(source, config.text_field, hold_out=config.validation is None) for source in sources]
     with context.reporter.progress("reading text and merging", total=None, unit="B") as bar:
         tokenizer = train_tokenizer(
             (text for part in corpus for text in part.training(bar)), config.vocab_size
