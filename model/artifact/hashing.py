@@ -1,5 +1,6 @@
 """Content hashes: what an artifact is, whatever its name, age and place.
- A file's hash is its sha256. A directory's covers the relative path and the sha256 of each content file in
+
+A file's hash is its sha256. A directory's covers the relative path and the sha256 of each content file in
 order of path. What describes or accompanies the content is left out, so that a rebuilt artifact has the
 hash of the first.
 """

@@ -1,5 +1,6 @@
 """The chain of artifacts behind an artifact, read from the nano2.json of each.
- A child records where its inputs lay and what their content was. The content decides: a path whose content
+
+A child records where its inputs lay and what their content was. The content decides: a path whose content
 is no longer the recorded one is not taken for the input, and an input that was moved is found by its
 content.
 """

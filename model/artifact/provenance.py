@@ -1,5 +1,6 @@
 """nano2.json: what made an artifact, from what, and what the files must be.
- A stage's harness fills a `Provenance` and hands it to `write_provenance` as the last file of a staging
+
+A stage's harness fills a `Provenance` and hands it to `write_provenance` as the last file of a staging
 directory. Reading it back never trusts the file: every defect is an ArtifactError that names the field.
 """
 
@@ -200,7 +201,9 @@ def verify_files(directory: Path, provenance: Provenance, *, only: Collection[st
         ):
             if defect:
                 raise ArtifactError(
-                    defect, where=str(directory / name), remedy="copy the artifact again, or rebuild it"
+                    defect,
+                    where=str(directory / name),
+                    remedy=f"copy the artifact again, or remove {PROVENANCE_FILE} to use it as it is",
                 )
 
 

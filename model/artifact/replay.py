@@ -1,5 +1,6 @@
 """The commands that rebuild an artifact from its raw data: every ancestor once, parents first.
- Each step is a recipe, the resolved settings that nano2.json records with the inputs' paths put in place,
+
+Each step is a recipe, the resolved settings that nano2.json records with the inputs' paths put in place,
 and the command that runs it. Nothing but the artifacts themselves is needed: no recipe file, no shell
 history.
 """

@@ -1,5 +1,6 @@
 """The header of a safetensors file, read and checked without touching the tensors.
- Layout: 8 bytes with the header's length N (little endian), N bytes of JSON, then the tensors' bytes
+
+Layout: 8 bytes with the header's length N (little endian), N bytes of JSON, then the tensors' bytes
 without gaps. The JSON maps a tensor's name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets
 counted from the end of the header; `__metadata__` maps strings to strings. See the format's page in the
 safetensors repository.

@@ -1,5 +1,6 @@
 """Directories and small files that appear whole or not at all.
- A directory is written under a sibling name, synced to disk, and renamed to OUT. Four names can be seen
+
+A directory is written under a sibling name, synced to disk, and renamed to OUT. Four names can be seen
 beside each other, each with one meaning at every instant, so that whoever comes next can tidy up after a
 process that was killed. TAG is the writer's process id and eight random digits, which no folder of the
 user's has by chance.
@@ -8,7 +9,8 @@ user's has by chance.
     OUT.tmp-TAG     being written; whole only while OUT.old-TAG exists
     OUT.old-TAG     the artifact that is being replaced: whole
     OUT.trash-TAG   being deleted: of no use to anybody
- A writer holds a lock (flock) on its staging directory; the kernel drops it with the process, so a leftover
+
+A writer holds a lock (flock) on its staging directory; the kernel drops it with the process, so a leftover
 is told from a directory in use even where process ids repeat, as they do in containers.
 """
 
@@ -186,9 +188,7 @@ def _claim(out: Path) -> tuple[Path, int]:
         # Another process's recover() may take it in the instant before the lock: then it is made anew.
         with suppress(FileNotFoundError):
             descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(
-                OSError
-            ):  # a file system that cannot lock directories: _is_held looks for the process
+            with suppress(OSError):  # a file system that cannot lock directories: see _is_held
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if staging.exists():
                 _locks.add(descriptor)

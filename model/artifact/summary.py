@@ -1,5 +1,6 @@
 """What an artifact is, told from its files: kind, content, size, and what its kind has to say.
- Only headers and small JSON files are read, so a summary of a large checkpoint takes no longer than of a
+
+Only headers and small JSON files are read, so a summary of a large checkpoint takes no longer than of a
 small one.
 """
 
@@ -138,17 +139,17 @@ def _dataset_details(directory: Path) -> dict[str, Any]:
 
 def _tokenizer_details(directory: Path) -> dict[str, Any]:
     path = directory / "tokenizer.json"
-    match _read_json(path):
-        case {"model": {"vocab": dict() | list() as vocabulary, **model}, **rest}:
-            pass
-        case _:
-            raise _damaged(path, "describes no vocabulary")
-    added = rest.get("added_tokens") or []
+    content = _read_json(path)
+    model = content.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(vocabulary, dict | list):
+        raise _damaged(path, "describes no vocabulary")
+    added = content.get("added_tokens") or []
     known = vocabulary if isinstance(vocabulary, dict) else {piece[0] for piece in vocabulary}
     return {
         "model": model.get("type", "unknown"),
         "vocab_size": len({*known, *(token["content"] for token in added)}),
-        "merges": len(model.get("merges", ())),
+        "merges": len(model.get("merges") or ()),
         "special_tokens": sum(token["special"] for token in added),
         "chat_template": (directory / "chat_template.jinja").is_file(),
     }

@@ -1,10 +1,9 @@
-"""Model weights on disk: safetensors in one file, or in shards with an index, as transformers and vLLM read
-them.
+"""Model weights on disk: safetensors in one file, or in shards with an index, as transformers reads them.
 
     model.safetensors
     model-00001-of-00003.safetensors ... and model.safetensors.index.json, which maps each tensor to its shard
- Writing is deterministic to the byte and holds one shard in memory; reading opens files lazily. There is no
-pickle.
+
+Writing is deterministic to the byte and holds one shard in memory; reading opens files lazily. No pickle.
 """
 
 import errno
@@ -32,8 +31,7 @@ def save_weights(
     *,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write tensors into `directory` (a staging directory) as one file, or as shards of at most
-    `max_shard_bytes`.
+    """Write tensors into a (staging) directory as one file, or as shards of at most `max_shard_bytes`.
 
     Shards are filled in order of key; pairs from an iterable in the order they come. Either may make its
     tensors when they are asked for: those of one shard are held at a time. A tensor larger than a shard
@@ -77,15 +75,15 @@ class CheckpointFiles:
     """The weights of a checkpoint directory, opened lazily.
 
     Opening reads the headers of all files and compares them with the index; with `verify_hashes` and a
-    nano2.json it also compares the weight files with the sha256 recorded there. Every defect is an
-    ArtifactError that names the file, and the tensor where there is one.
+    nano2.json it first compares these files and config.json with the sha256 recorded there. Every defect is
+    an ArtifactError that names the file, and the tensor where there is one.
     """
 
     def __init__(self, directory: Path, *, verify_hashes: bool = True) -> None:
         self.directory = directory
         self.files = _weight_files(directory)
         if verify_hashes and (provenance := read_provenance(directory)):
-            names = [path.name for path in (*self.files, directory / INDEX_FILE)]
+            names = [*(path.name for path in self.files), INDEX_FILE, "config.json"]
             verify_files(directory, provenance, only=names)
         self._info: dict[str, TensorInfo] = {}
         self._file: dict[str, Path] = {}
