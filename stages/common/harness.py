@@ -18,7 +18,7 @@ from model.errors import ArtifactError, InterruptedRunError, Nano2Error, PlanRef
 from stages.common.config import StageConfig
 from stages.common.disk import is_disk_full
 from stages.common.identity import first_difference, identity
-from stages.common.inputs import HashedInput, check_inputs, find_inputs, hash_inputs
+from stages.common.inputs import HashedInput, check_inputs, find_inputs, hash_inputs, verify_inputs
 from stages.common.interruption import interruption
 from stages.common.plan import Plan
 from stages.common.reporter import Reporter
@@ -112,6 +112,7 @@ class _ArtifactRun:
         with locked_run_directory(self.out) as directory:
             if outcome := self._reuse(overwrite):
                 return outcome
+            verify_inputs(self.inputs)
             _refuse_plan(self.stage.call_plan(self.config))
             if stop:
                 self._interrupted("nothing was done yet; the same command starts over")
@@ -179,7 +180,7 @@ class _ArtifactRun:
                 )
                 result = self.stage.call_run(self.config, context)
                 seconds = before + time.monotonic() - self.started
-                write_provenance(staging, self._provenance(result, seconds))
+                write_provenance(staging, self._provenance(result, seconds, context.device))
         except InterruptedRunError:
             if directory.has_state():
                 directory.add_seconds(time.monotonic() - self.started)
@@ -192,7 +193,7 @@ class _ArtifactRun:
             raise
         return StageOutcome(result, self.out, seconds=seconds)
 
-    def _provenance(self, result: StageResult, seconds: float) -> Provenance:
+    def _provenance(self, result: StageResult, seconds: float, device: str) -> Provenance:
         parents = [
             describe_input(item.path, out=self.out, content_hash=item.content_hash, weight=item.weight)
             for item in self.inputs
@@ -206,7 +207,7 @@ class _ArtifactRun:
             config=self.resolved,
             command=list(self.command),
             versions=package_versions(),
-            device=describe_device(),
+            device=describe_device(device),
             seed=seed if isinstance(seed, int) else None,
             metrics=dict(result.metrics),
             seconds=round(seconds, 3),

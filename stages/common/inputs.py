@@ -65,6 +65,19 @@ def hash_inputs(config: StageConfig, reporter: Reporter) -> list[HashedInput]:
     return [HashedInput(item.field, item.path, item.weight, hashes[item.path]) for item in inputs]
 
 
+def verify_inputs(inputs: list[HashedInput]) -> None:
+    """Compare every file of the artifacts among the inputs with its recorded sha256, before work is spent on them.
+
+    Models are left out: loading one compares its files anyway. ArtifactError for the first that was changed.
+    """
+    from model.artifact.provenance import read_provenance, verify_files
+
+    for path in dict.fromkeys(item.path for item in inputs):
+        provenance = read_provenance(path)
+        if provenance and provenance.kind != "model":
+            verify_files(path, provenance)
+
+
 def _missing(item: ConfigInput) -> ArtifactError:
     remedy = f"check the path given to {item.field!r}"
     parent = item.path.parent

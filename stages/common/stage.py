@@ -70,6 +70,7 @@ class StageContext:
     run_dir: `OUT.run`, for resume state; survives an interruption, removed after success.
     resuming: `run_dir` holds what an earlier, interrupted run of the same command left.
     inputs: what was read and hashed, in field order.
+    device: where the stage computes, as torch spells it; a stage that uses a GPU says so, for the provenance.
     """
 
     reporter: Reporter
@@ -77,6 +78,7 @@ class StageContext:
     command: Sequence[str]
     inputs: Sequence[HashedInput] = ()
     resuming: bool = False
+    device: str = "cpu"
     _out: Path | None = None
     _staging: Path | None = None
     _run_dir: Path | None = None

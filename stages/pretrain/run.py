@@ -22,6 +22,7 @@ from stages.pretrain.config import PretrainConfig
 
 def run(config: PretrainConfig, context: StageContext) -> StageResult:
     device = resolve_device(config.device)
+    context.device = str(device)
     data = TrainingData(config.data)
     shape = model_shape(config, data)
     steps = StepShape.of(config, data.seq_len)

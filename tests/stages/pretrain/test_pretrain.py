@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from model import load
 from model.artifact.hashing import content_hash
 from model.config import HybridConfig
-from model.errors import DivergedError, PlanRefusedError, UsageError
+from model.errors import ArtifactError, DivergedError, PlanRefusedError, UsageError
 from model.kernels.documents import Documents
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
@@ -164,3 +165,18 @@ def test_a_run_that_cannot_fit_is_refused_before_it_starts(
     monkeypatch.setattr(plan_module, "available_bytes", lambda device: 1000)
     with pytest.raises(PlanRefusedError, match="smaller --preset"):
         pretrain(settings, tmp_path / "base")
+
+
+def test_a_flipped_byte_in_the_dataset_is_found_before_training(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "packed"
+    shutil.copytree(dataset, copy)
+    (arrow,) = (copy / "sources/books").glob("*.arrow")
+    content = bytearray(arrow.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrow.write_bytes(content)
+    with pytest.raises(ArtifactError) as caught:
+        pretrain(settings | {"data": [str(copy)]}, tmp_path / "base")
+    assert arrow.name in caught.value.where
+    assert not (tmp_path / "base").exists()
