@@ -1,8 +1,9 @@
 """What `nano2 eval --plan` tells: the tasks with their documents, and the memory for model, states and activations."""
 
 import torch
+from lm_eval.api.group import Group
 
-from evals import quiet
+from evals.evaluation import load_tasks
 from model.config import HybridConfig
 from model.counting import conv_state_bytes, count_parameters, kv_cache_bytes, ssm_state_bytes
 from model.loading import DTYPES, read_config
@@ -17,11 +18,6 @@ _LIVE_ACTIVATIONS = 4
 
 def plan(config: EvalConfig) -> Plan:
     """Loads the tasks: an unknown name or a damaged data file is found before the model is read."""
-    quiet.prepare()
-    from lm_eval.api.group import Group
-
-    from evals.evaluation import load_tasks
-
     tasks = [
         task
         for item in load_tasks(config.tasks, config.include)

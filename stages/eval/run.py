@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evals import quiet
+from lm_eval.utils import handle_non_serializable, sanitize_list
+
+from evals.evaluation import evaluate, load_tasks
+from evals.lm import HybridEvalLM
 from stages.common.stage import StageContext, StageResult
 from stages.common.training.hardware import resolve_device
 from stages.eval.config import EvalConfig
@@ -14,10 +17,6 @@ RESULTS_FILE = "results.json"
 
 def run(config: EvalConfig, context: StageContext) -> StageResult:
     """Rows are tasks and metrics; the metrics are named `task/metric`."""
-    quiet.prepare()
-    from evals.evaluation import evaluate, load_tasks
-    from evals.lm import HybridEvalLM
-
     tasks = load_tasks(config.tasks, config.include)
     lm = HybridEvalLM.from_artifact(
         config.model,
@@ -54,16 +53,12 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    from lm_eval.utils import handle_non_serializable
-
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=handle_non_serializable)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def _write_samples(path: Path, samples: list[dict[str, Any]]) -> None:
     """One line a document and filter, in the form that lm-eval's own `--log_samples` writes."""
-    from lm_eval.utils import handle_non_serializable, sanitize_list
-
     with path.open("w", encoding="utf-8") as file:
         for sample in samples:
             arguments = {

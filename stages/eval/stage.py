@@ -4,5 +4,5 @@ from stages.common.stage import Stage
 from stages.eval.config import EvalConfig
 
 STAGE = Stage(
-    name="eval", kind="eval", config=EvalConfig, run="stages.eval.run:run", plan="stages.eval.plan:plan"
+    name="eval", kind="eval", config=EvalConfig, run="stages.eval.entry:run", plan="stages.eval.entry:plan"
 )
