@@ -147,8 +147,12 @@ class HybridConfig(BaseModel):
                 remedy="give a NemotronH checkpoint",
             )
         for alias, key in _ALIASES.items():
-            if alias in values:
-                values.setdefault(key, values.pop(alias))
+            if alias in values and values.setdefault(key, values[alias]) != values.pop(alias):
+                raise ArtifactError(
+                    f"{alias} and {key}, two names of one setting, contradict each other",
+                    where=where,
+                    remedy="remove the wrong one",
+                )
         pattern = _read_pattern(values, where)
         for key, accepted in _FIXED.items():
             if key in values and values[key] not in accepted:
@@ -156,6 +160,13 @@ class HybridConfig(BaseModel):
                     f"{key} = {values[key]!r} is not supported (only {accepted[0]!r})",
                     where=where,
                     remedy="convert the checkpoint, or use another one",
+                )
+        for key in _UNREAD_EPSILONS & values.keys():
+            if values.pop(key) != values.get("layer_norm_epsilon", 1e-5):
+                raise ArtifactError(
+                    f"{key} contradicts layer_norm_epsilon, the one that readers use",
+                    where=where,
+                    remedy=f"remove {key}",
                 )
         _refuse_finite_time_step_limit(values.get("time_step_limit"), where)
         if values.get("num_key_value_heads", 1) is None:
@@ -165,9 +176,11 @@ class HybridConfig(BaseModel):
 
         fields: dict[str, Any] = {"pattern": pattern}
         for key, value in values.items():
-            if key in cls.model_fields:
+            if key in cls.model_fields and key not in _NAMED_OTHERWISE:
                 fields[key] = value
             elif key in _DT_INIT_KEYS:
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise ArtifactError(f"{key} = {value!r} is not a number", where=where)
                 if value > UNCLAMPED_TIME_STEP_MIN:
                     fields[_DT_INIT_KEYS[key]] = value
             elif key not in _FIXED and key not in _INERT and not key.startswith("_"):
@@ -243,7 +256,9 @@ def _read_pattern(values: dict[str, Any], where: str) -> str:
     pattern = values.pop("hybrid_override_pattern", None)
     count = values.pop("num_hidden_layers", None)
     if names is not None:
-        unknown = [name for name in names if name not in _PATTERN_OF_NAME]
+        if not isinstance(names, list):
+            raise ArtifactError(f"layers_block_type = {names!r} is not a list", where=where)
+        unknown = [name for name in names if not (isinstance(name, str) and name in _PATTERN_OF_NAME)]
         if unknown:
             raise ArtifactError(
                 f"layers_block_type has the unsupported kind {unknown[0]!r}",
@@ -269,8 +284,11 @@ def _read_pattern(values: dict[str, Any], where: str) -> str:
 def _refuse_finite_time_step_limit(limit: Any, where: str) -> None:
     if limit is None:
         return
-    low, high = (math.inf if isinstance(end, dict) else float(end) for end in limit)
-    if low > 0.0 or high < math.inf:
+    try:  # transformers writes infinity as {"__float__": "Infinity"}
+        low, high = (float(end["__float__"] if isinstance(end, dict) else end) for end in limit)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ArtifactError(f"time_step_limit = {limit!r} is not a pair of numbers", where=where) from error
+    if not (low <= 0.0 and high == math.inf):
         raise ArtifactError(
             f"time_step_limit [{low:g}, {high:g}] would clamp dt; only [0, inf] is supported", where=where
         )
@@ -296,6 +314,9 @@ _DT_INIT_KEYS = {
     "time_step_floor": "dt_init_floor",
 }
 
+_NAMED_OTHERWISE = frozenset({"pattern", *_DT_INIT_KEYS.values()})
+"""Fields of `HybridConfig` that a file has under another name."""
+
 _FIXED: dict[str, tuple[Any, ...]] = {
     "attention_bias": (False,),
     "attention_dropout": (0.0,),
@@ -311,13 +332,17 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 """Keys that change the network, each with the values that this core computes."""
 
+_UNREAD_EPSILONS = frozenset({"rms_norm_eps", "norm_eps"})
+"""Released checkpoints repeat `layer_norm_epsilon` under these names."""
+
 _INERT = frozenset(
     """
     architectures auto_map dtype torch_dtype model_type transformers_version time_step_limit use_cache use_mamba_kernels
     num_logits_to_keep expand mamba_ssm_cache_dtype output_router_logits mtp_layers_block_type mtp_hybrid_override_pattern
     n_routed_experts num_local_experts n_shared_experts moe_intermediate_size moe_shared_expert_intermediate_size
     moe_latent_size moe_shared_expert_overlap num_experts_per_tok routed_scaling_factor n_group topk_group norm_topk_prob
-    is_encoder_decoder return_dict output_attentions output_hidden_states chunk_size_feed_forward problem_type id2label label2id nano2
+    is_encoder_decoder return_dict output_attentions output_hidden_states chunk_size_feed_forward problem_type
+    id2label label2id rope_theta partial_rotary_factor nano2
     """.split()  # noqa: SIM905
 )
 """Keys that other programs write and that change nothing in a dense NemotronH forward pass."""

@@ -49,7 +49,8 @@ def load(
     with torch.device("meta"):
         lm = HybridLM(config, initialize=False)
     tensors = {
-        name: files.tensor(key, require_finite=True).to(device=device, dtype=target)
+        # A copy: the tensors as read are views of the file, which may be replaced while the model lives.
+        name: files.tensor(key, require_finite=True).to(device=device, dtype=target, copy=True)
         for name, key in stored_as.items()
     }
     lm.load_state_dict(tensors, assign=True)
@@ -75,8 +76,15 @@ def _match_tensors(config: HybridConfig, files: CheckpointFiles, directory: Path
         expected = {
             name: tuple(t.shape) for name, t in HybridLM(config, initialize=False).state_dict().items()
         }
-    stored_as = {_parameter_name(key): key for key in files.keys() if not key.startswith("mtp.")}  # noqa: SIM118
     remedy = "check that config.json and the weights belong together"
+    stored_as: dict[str, str] = {}
+    for key in files.keys():  # noqa: SIM118
+        if not key.startswith("mtp.") and stored_as.setdefault(_parameter_name(key), key) != key:
+            raise ArtifactError(
+                f"{key} and {stored_as[_parameter_name(key)]} are the same parameter",
+                where=str(directory),
+                remedy="remove the one that is out of date",
+            )
     for name in expected:
         if name not in stored_as:
             raise ArtifactError(f"tensor {name} is missing", where=str(directory), remedy=remedy)
@@ -92,6 +100,12 @@ def _match_tensors(config: HybridConfig, files: CheckpointFiles, directory: Path
                 f"tensor {key} has shape {list(files.shape(key))}, config.json makes it {list(expected[name])}",
                 where=str(directory),
                 remedy=remedy,
+            )
+        if not files.dtype(key).is_floating_point:
+            raise ArtifactError(
+                f"tensor {key} is {files.info(key).dtype}, not floating point",
+                where=str(directory),
+                remedy="dequantize the checkpoint first",
             )
     return stored_as
 

@@ -55,9 +55,11 @@ class KeyValueCache:
             self.key_BSkh[:, lengths[0] : end] = key_BTkh
             self.value_BSkh[:, lengths[0] : end] = value_BTkh
         else:
-            for row, length in enumerate(lengths):
-                self.key_BSkh[row, length : length + new] = key_BTkh[row]
-                self.value_BSkh[row, length : length + new] = value_BTkh[row]
+            row_B1 = torch.arange(len(lengths), device=key_BTkh.device)[:, None]
+            first_B1 = torch.tensor(lengths, device=key_BTkh.device)[:, None]
+            place_BT = first_B1 + torch.arange(new, device=key_BTkh.device)
+            self.key_BSkh[row_B1, place_BT] = key_BTkh
+            self.value_BSkh[row_B1, place_BT] = value_BTkh
         return self.key_BSkh[:, :end], self.value_BSkh[:, :end]
 
     def _grow(self, end: int) -> None:

@@ -281,6 +281,8 @@ class _Row:
         dmixing_cHQQ.mul_(decay_cHQQ)
         dscores_cGQQ = self.by_group(dmixing_cHQQ).sum(2).mul_(self.visible)
         self.by_group(dmixing_cHQQ).mul_(scores_cGQQ[:, :, None])  # now the gradient of a_t - a_s
+        # a_t - a_t is 0 whatever a is: its gradient would cancel, and its rounding swamp what decays strongly.
+        dmixing_cHQQ.diagonal(dim1=-2, dim2=-1).zero_()
         da_cHQ = dmixing_cHQQ.sum(3) - dmixing_cHQQ.sum(2)
         mixing_cHQQ = decay_cHQQ
         self.by_group(mixing_cHQQ).mul_(scores_cGQQ[:, :, None])

@@ -24,7 +24,9 @@ Settings = dict[str, Any]
 
 def pretrain(settings: Settings, out: Path, reporter: QuietReporter | None = None) -> StageOutcome:
     config = STAGE.config.model_validate(settings)
-    return run_stage(STAGE, config, out=out, reporter=reporter or QuietReporter(), command=["nano2", "pretrain"])
+    return run_stage(
+        STAGE, config, out=out, reporter=reporter or QuietReporter(), command=["nano2", "pretrain"]
+    )
 
 
 def logged(out: Path) -> list[dict[str, Any]]:
@@ -58,7 +60,9 @@ def test_another_seed_gives_other_weights(settings: Settings, tmp_path: Path) ->
 def test_accumulation_does_not_change_the_losses(settings: Settings, tmp_path: Path) -> None:
     pretrain(settings | {"micro_batch": 1}, tmp_path / "one")
     pretrain(settings | {"micro_batch": 4}, tmp_path / "four")
-    one, four = ([line["loss"] for line in logged(tmp_path / name) if "loss" in line] for name in ("one", "four"))
+    one, four = (
+        [line["loss"] for line in logged(tmp_path / name) if "loss" in line] for name in ("one", "four")
+    )
     assert one == pytest.approx(four, rel=1e-5)
 
 
