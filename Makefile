@@ -1,6 +1,7 @@
 # The chain, stage by stage, with real file dependencies. Everything is set up in .venv and made in artifacts/.
 #
 #   make demo      set up, then run the chain on the CPU
+#   make demo-results   write the demo's figures to docs/results/demo.json
 #   make test      set up, then run the tests (under ten minutes)
 #   make test-all  the long tests too
 #   make lint      formatting, lint and types
@@ -13,7 +14,7 @@ NANO2 := $(BIN)/nano2
 SETUP := .venv/installed
 PEERS := .peers/installed
 
-.PHONY: demo setup test test-all lint docs clean
+.PHONY: demo demo-results setup test test-all lint docs clean
 .DELETE_ON_ERROR:
 
 # ---- environment ----
@@ -51,6 +52,9 @@ demo: artifacts/base/nano2.json artifacts/base-eval/nano2.json
 	$(NANO2) verify -m artifacts/base
 	$(NANO2) generate -m artifacts/base --prompt "The old house stood at the end of" --max-tokens 60 --seed 1
 	$(NANO2) lineage artifacts/base-eval
+
+demo-results:
+	$(BIN)/python -m stages.common.demo_results artifacts -o docs/results/demo.json
 
 # ---- quality ----
 

@@ -69,7 +69,10 @@ def load_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer
                 storage_reader=dcp.HuggingFaceStorageReader(path=str(states[-1])),
                 no_dist=True,
             )
-    except (Exception, dcp.CheckpointException) as error:  # the reader raises many kinds; its own is no Exception
+    except (
+        Exception,
+        dcp.CheckpointException,
+    ) as error:  # the reader raises many kinds; its own is no Exception
         raise ArtifactError(
             f"the saved state cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})",
             where=str(states[-1]),

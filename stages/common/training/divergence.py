@@ -1,5 +1,7 @@
 """Naming the culprit when a loss or a gradient is not finite."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -36,14 +38,14 @@ def _first_bad_module(lm: HybridLM, batch: Batch) -> str:
             return f"the parameter {name} is not finite"
     found: list[str] = []
 
-    def watch(name: str) -> object:
+    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG001
             if isinstance(output, torch.Tensor) and not found and not bool(torch.isfinite(output).all()):
                 found.append(name)
 
         return hook
 
-    handles = [module.register_forward_hook(watch(name)) for name, module in lm.named_modules()]  # type: ignore[arg-type]
+    handles = [module.register_forward_hook(watch(name)) for name, module in lm.named_modules()]
     try:
         lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
     finally:
