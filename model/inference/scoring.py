@@ -26,14 +26,14 @@ Tokens = tuple[int, ...]
 
 PACKED_ROW = 512
 """Short texts are packed into rows of about this many tokens: the quadratic attention of a longer row costs more than
-the work for each row that it saves (docs/log.md)."""
+the work for each row that it saves (docs/eval.md)."""
 
 SHARED_ROWS = 16
 """At most this many continuations are read from copied states at a time: a copy of a large model's state is large."""
 
 SHARED_CONTEXT = 48
 """Shortest context that is read once for all its continuations: reading from states is slower a token than packed, and
-pays from about 50 tokens of context on, for two continuations as for four (docs/log.md)."""
+pays from about 40 tokens of context on, for two continuations as for four (docs/eval.md)."""
 
 LOGIT_BYTES = 8 * 2**20
 """Float32 logits of one chunk are kept to about this size."""

@@ -48,13 +48,14 @@ class TextStream:
 class StopStrings:
     """Lets text through up to the first stop string. What may become one is held back until that is decided.
 
-    With `after`, stop strings count only behind its first occurrence: a blank line ends an answer, but not the
-    reasoning before it.
+    With `after`, stop strings count only behind its first occurrence and the white space there: a blank line ends an
+    answer, but neither the reasoning before it nor the answer before it has begun.
     """
 
     def __init__(self, strings: Sequence[str], after: str = "") -> None:
         self._strings = [string for string in strings if string]
         self._after = after
+        self._begun = not after
         self._held = ""
         self.stopped = False
 
@@ -69,6 +70,9 @@ class StopStrings:
             if not marker:
                 return self._release(len(self._held) - _overlap(self._held, self._after))
             passed, self._held, self._after = before + marker, behind, ""
+        if not self._begun:
+            passed += self._release(len(self._held) - len(self._held.lstrip()))
+            self._begun = bool(self._held)
         found = [place for string in self._strings if (place := self._held.find(string)) >= 0]
         if found:
             self.stopped = True

@@ -8,7 +8,6 @@ import json
 import sys
 from pathlib import Path
 
-from model.artifact.hashing import short_hash
 from model.artifact.provenance import Provenance, read_provenance
 from model.errors import ArtifactError, Nano2Error
 from stages.common.results import Cell, write_result
@@ -26,22 +25,25 @@ def demo_results(artifacts: Path, out: Path) -> None:
             "artifact": name,
             "stage": provenance.stage,
             "seconds": round(provenance.seconds, 1),
-            "content": short_hash(provenance.content_hash),
+            "content_hash": provenance.content_hash,
         }
         for name, provenance in chain.items()
     ]
+    validations: list[dict[str, Cell]] = [
+        {"table": "validation", "step": step, "bits_per_byte": bits} for step, bits in curve.items()
+    ]
     base = chain["base"].metrics
-    metrics: dict[str, float] = {
+    metrics = {name: float(base[name] or 0) for name in ("parameters", "tokens", "tok_per_s")}
+    metrics |= {
         "seconds": round(sum(provenance.seconds for provenance in chain.values()), 1),
-        "validation_bits_per_byte_first": curve[0]["bits_per_byte"],  # type: ignore[dict-item]
-        "validation_bits_per_byte": curve[-1]["bits_per_byte"],  # type: ignore[dict-item]
+        "validation_bits_per_byte_first": next(iter(curve.values())),
+        "validation_bits_per_byte": list(curve.values())[-1],
     }
-    metrics |= {name: base[name] for name in ("parameters", "tokens", "tok_per_s")}  # type: ignore[misc]
     write_result(
         out,
         command=["make", "demo", "demo-results"],
         metrics=metrics,
-        rows=[*stages, *curve],
+        rows=[*stages, *validations],
         device=chain["base"].device,
     )
 
@@ -49,22 +51,19 @@ def demo_results(artifacts: Path, out: Path) -> None:
 def _provenance(directory: Path) -> Provenance:
     provenance = read_provenance(directory)
     if provenance is None:
-        raise ArtifactError("this part of the demo is not there", where=str(directory), remedy="run `make demo`")
+        raise ArtifactError(
+            "this part of the demo is not there", where=str(directory), remedy="run `make demo`"
+        )
     return provenance
 
 
-def _validation_curve(directory: Path) -> list[dict[str, Cell]]:
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [
-        {
-            "table": "validation",
-            "step": line["step"],
-            "loss": line["validation_loss"],
-            "bits_per_byte": line["validation_bits_per_byte"],
-        }
-        for line in lines
-        if "validation_loss" in line
+def _validation_curve(directory: Path) -> dict[int, float]:
+    """Bits per byte of held-out text by step."""
+    lines = [
+        json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
+    key = "validation_bits_per_byte"
+    return {line["step"]: line[key] for line in lines if key in line}
 
 
 def main() -> int:

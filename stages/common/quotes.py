@@ -88,7 +88,9 @@ def _table(what: str, where: str, root: Path) -> str:
     result = _result(file, where, root)
     rows: list[dict[str, Cell]] = result.table(name)
     if name == METRICS:
-        rows = [{"metric": f"`{key}`", "value": format_cell(key, value)} for key, value in result.metrics.items()]
+        rows = [
+            {"metric": f"`{key}`", "value": format_cell(key, value)} for key, value in result.metrics.items()
+        ]
     if not rows:
         raise _wrong(f"{file} has no table {name!r}", where)
     columns = [column.strip() for column in tail.split(",")] if colon else list(rows[0])

@@ -17,14 +17,16 @@ from tests.model.miniatures import miniature, randomized
 from tests.stages.common.data.helpers import story
 
 pytest.importorskip("accelerate", reason="lm-eval's hf backend needs it")
-from lm_eval.models.huggingface import HFLM  # noqa: E402
+from lm_eval.models.huggingface import HFLM
 
 MAX_LENGTH = 120
 """Short, so that the few-shot prompts and the long texts below have to be truncated or read in windows."""
 
 
 @pytest.fixture(scope="module", params=["with-bos", "without-bos"])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[HybridEvalLM, HFLM]:
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[HybridEvalLM, HFLM]:
     directory: Path = tmp_path_factory.mktemp("artifact")
     backend = train_tokenizer((story(number) for number in range(60)), 420)
     if request.param == "without-bos":
@@ -96,7 +98,14 @@ def test_greedy_generations_agree(pair: tuple[HybridEvalLM, HFLM]) -> None:
     """A batch of hf goes on until all its rows are done, so each of its requests is generated for alone."""
     ours, hf = pair
     free = {"until": [], "max_gen_toks": 24, "do_sample": False}
-    prompts = ["Once upon a time", "The", story(7), story(8) * 3, BOS + "There was", "Question: what?\nAnswer:"]
+    prompts = [
+        "Once upon a time",
+        "The",
+        story(7),
+        story(8) * 3,
+        BOS + "There was",
+        "Question: what?\nAnswer:",
+    ]
     whole = ours.generate_until(instances("generate_until", [(prompt, free) for prompt in prompts]))
     stops = [{**free, "until": [text[8:10] or "x", "</s>"]} for text in whole]
     arguments = [(prompt, settings) for prompt in prompts for settings in (free, *stops[:3])]
@@ -114,10 +123,29 @@ def test_generation_ends_where_transformers_ends(pair: tuple[HybridEvalLM, HFLM]
     tokenizer = load_tokenizer(Path(hf.pretrained))
     batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
     with torch.no_grad():
-        theirs = hf.model.generate(**batch, max_new_tokens=40, do_sample=False)[:, batch["input_ids"].shape[1] :]
+        theirs = hf.model.generate(**batch, max_new_tokens=40, do_sample=False)[
+            :, batch["input_ids"].shape[1] :
+        ]
     settings = {"until": [], "max_gen_toks": 40, "do_sample": False}
     mine = ours.generate_until(instances("generate_until", [(prompt, settings) for prompt in prompts]))
     assert mine == [tokenizer.decode(ids, skip_special_tokens=True) for ids in theirs]
+
+
+def test_rendered_chats_agree(pair: tuple[HybridEvalLM, HFLM]) -> None:
+    """A chat has no begin-of-text token here; hf has to be told so."""
+    _, plain_hf = pair
+    hf = HFLM(
+        pretrained=plain_hf.pretrained, device="cpu", dtype="float32", batch_size=4, add_bos_token=False
+    )
+    ours = HybridEvalLM.from_artifact(Path(plain_hf.pretrained), chat=True)
+    prompt = ours.apply_chat_template([{"role": "user", "content": "Once upon"}])
+    scored = instances("loglikelihood", [(prompt, "a time"), (prompt, "\n\nno")])
+    for mine, theirs in zip(
+        ours.loglikelihood(scored), hf.loglikelihood(scored, disable_tqdm=True), strict=True
+    ):
+        assert mine == (pytest.approx(theirs[0], abs=1e-4), theirs[1])
+    asked = instances("generate_until", [(prompt, {"until": [], "max_gen_toks": 20})])
+    assert ours.generate_until(asked) == hf.generate_until(asked, disable_tqdm=True)
 
 
 def test_the_chat_template_and_the_lengths_agree(pair: tuple[HybridEvalLM, HFLM]) -> None:

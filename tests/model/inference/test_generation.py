@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,19 @@ def forward_logprobs(lm: HybridLM, prompt: list[int], completion: Completion) ->
     """[generated tokens, V], by one pass over prompt and completion."""
     ids = torch.tensor([prompt + completion.token_ids])
     return lm(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+
+
+def record_reading(lm: HybridLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each forward pass reads, from now on."""
+    read: list[int] = []
+    forward = lm.hidden_states
+
+    def hidden_states(ids: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        read.append(ids.numel())
+        return forward(ids, *rest, **named)
+
+    monkeypatch.setattr(lm, "hidden_states", hidden_states)
+    return read
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,11 +77,7 @@ def test_a_sample_does_not_depend_on_the_batch() -> None:
 def test_samples_of_one_prompt_read_it_once_and_differ_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = randomized(MINIATURES["width-unlike-expand"])
     prompt = prompts(lm)[4]
-    read: list[int] = []
-    forward = lm.hidden_states
-    monkeypatch.setattr(
-        lm, "hidden_states", lambda ids, *rest, **state: read.append(ids.numel()) or forward(ids, *rest, **state)
-    )
+    read = record_reading(lm, monkeypatch)
     completions = Generator(lm).run([Request(prompt, 10, SamplingParams(seed=seed)) for seed in (1, 2, 1)])
     assert sum(read) == len(prompt) + 3 * 9
     assert completions[0].token_ids == completions[2].token_ids != completions[1].token_ids
@@ -131,7 +141,7 @@ def test_streamed_text_adds_up_to_the_completion(tokenizer_directory: Path) -> N
 def test_logits_that_are_not_finite_name_the_layer() -> None:
     lm = randomized(MINIATURES["width-unlike-expand"])
     with torch.no_grad():
-        lm.backbone.layers[2].mixer.in_proj.weight[0, 0] = math.inf  # type: ignore[union-attr]
+        lm.get_parameter("backbone.layers.2.mixer.in_proj.weight")[0, 0] = math.inf
     with pytest.raises(ArtifactError, match=r"layer 2 \(Mamba-2\)"):
         Generator(lm).run([Request([1, 2, 3], 4)])
 

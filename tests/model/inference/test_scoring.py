@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,19 @@ def one_by_one(lm: HybridLM, pair: Pair) -> Score:
     return Score(total, logprobs.argmax(-1).tolist() == continuation)
 
 
+def record_reading(lm: HybridLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each forward pass reads, from now on."""
+    read: list[int] = []
+    forward = lm.hidden_states
+
+    def hidden_states(ids: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        read.append(ids.numel())
+        return forward(ids, *rest, **named)
+
+    monkeypatch.setattr(lm, "hidden_states", hidden_states)
+    return read
+
+
 @pytest.mark.parametrize("name", ["pure-mamba", "pure-attention", "width-unlike-expand"])
 @pytest.mark.parametrize("batch_tokens", [1, 300, 10_000])
 @pytest.mark.parametrize("shared_context", [1, scoring.SHARED_CONTEXT, 10**6])
@@ -74,22 +88,14 @@ def test_greedy_continuations_are_told() -> None:
 
 def test_letters_of_an_answer_take_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = randomized(MINIATURES["pure-mamba"])
-    read: list[int] = []
-    forward = lm.hidden_states
-    monkeypatch.setattr(
-        lm, "hidden_states", lambda ids, *rest, **state: read.append(ids.numel()) or forward(ids, *rest, **state)
-    )
+    read = record_reading(lm, monkeypatch)
     score_continuations(lm, [(list(range(90)), [letter]) for letter in range(4)], batch_tokens=4096)
     assert read == [90]
 
 
 def test_a_long_context_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = randomized(MINIATURES["width-unlike-expand"])
-    read: list[int] = []
-    forward = lm.hidden_states
-    monkeypatch.setattr(
-        lm, "hidden_states", lambda ids, *rest, **state: read.append(ids.numel()) or forward(ids, *rest, **state)
-    )
+    read = record_reading(lm, monkeypatch)
     continuations = [[1, 2, 3], [4, 5, 6], [7]]
     score_continuations(lm, [(list(range(90)), c) for c in continuations], batch_tokens=4096)
     assert read == [90, 4]  # the last token of a continuation is never read
@@ -98,7 +104,7 @@ def test_a_long_context_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logits_that_are_not_finite_name_the_layer() -> None:
     lm = randomized(MINIATURES["width-unlike-expand"])
     with torch.no_grad():
-        lm.backbone.layers[1].mixer.up_proj.weight[0, 0] = math.nan  # type: ignore[union-attr]
+        lm.get_parameter("backbone.layers.1.mixer.up_proj.weight")[0, 0] = math.nan
     with pytest.raises(ArtifactError, match=r"layer 1 \(MLP\)"):
         score_continuations(lm, [([1, 2], [3])], batch_tokens=100)
 

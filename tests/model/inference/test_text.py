@@ -1,5 +1,6 @@
 """Text pieces: whole characters only, and nothing from a stop string on."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_any_split_gives_the_text_before_the_first_stop_string(
     text: str, strings: list[str], cuts: list[int]
 ) -> None:
     places = sorted({0, len(text), *(cut for cut in cuts if cut <= len(text))})
-    parts = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    parts = [text[start:end] for start, end in pairwise(places)]
     found = [place for string in strings if (place := text.find(string)) >= 0]
     stops = StopStrings(strings)
     released = fed(stops, parts)
@@ -95,6 +96,11 @@ def test_stop_strings_count_only_behind_the_marker() -> None:
     stops = StopStrings(["\n\n"], after="</think>")
     assert "".join(fed(stops, ["a\n\nb</thi", "nk>c\n", "\nd"])) == "a\n\nb</think>c"
     assert stops.stopped
+
+
+def test_white_space_behind_the_marker_is_not_the_answer_yet() -> None:
+    for parts in (["a</think>\n\nb\n\nc"], [*"a</think>\n\nb\n\nc"]):
+        assert "".join(fed(StopStrings(["\n\n"], after="</think>"), parts)) == "a</think>\n\nb"
 
 
 def test_without_its_marker_nothing_stops() -> None:

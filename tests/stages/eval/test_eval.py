@@ -1,0 +1,216 @@
+"""`nano2 eval` through the harness: real tasks, a small random model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.errors import ArtifactError, Nano2Error, UsageError
+from model.loading import save
+from model.tokenizer import copy_tokenizer, load_tokenizer
+from stages.common.harness import run_stage
+from stages.common.reporter import QuietReporter
+from stages.common.stage import StageOutcome
+from stages.eval.config import EvalConfig
+from stages.eval.stage import STAGE
+from tests.model.miniatures import miniature, randomized
+
+
+@pytest.fixture(scope="module")
+def artifact(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory: Path = tmp_path_factory.mktemp("models") / "base"
+    directory.mkdir()
+    copy_tokenizer(tokenizer_directory, directory)
+    vocab = len(load_tokenizer(directory))
+    save(randomized(miniature("M*-", vocab_size=vocab, max_position_embeddings=2048)), directory)
+    return directory
+
+
+def run(out: Path, reporter: QuietReporter | None = None, **settings: Any) -> StageOutcome:
+    config = EvalConfig.model_validate(settings)
+    return run_stage(
+        STAGE,
+        config,
+        out=out,
+        reporter=reporter or QuietReporter(),
+        command=["nano2", "eval"],
+        overwrite=True,
+    )
+
+
+def write_task(directory: Path, rows: str, **settings: Any) -> Path:
+    """A task over local jsonl, as lm-eval's documentation writes one."""
+    directory.mkdir(exist_ok=True)
+    data = directory / "rows.jsonl"
+    data.write_text(rows, encoding="utf-8")
+    task = {
+        "task": "mine",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": ["yes", "no"],
+        "doc_to_target": "{{a}}",
+        **settings,
+    }
+    (directory / "mine.yaml").write_text(json.dumps(task), encoding="utf-8")
+    return directory
+
+
+def test_results_samples_and_rows(artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    outcome = run(
+        out,
+        model=artifact,
+        tasks="nano2_arc_easy, nano2_wikitext2,nano2_svamp",
+        limit=4,
+        gen={"max_gen_toks": 8},
+    )
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert set(results["results"]) == {"nano2_arc_easy", "nano2_wikitext2", "nano2_svamp"}
+    assert results["n-samples"]["nano2_arc_easy"]["effective"] == 4
+    rows = {(row["task"], row["metric"]): row for row in outcome.result.rows}
+    accuracy = rows["nano2_arc_easy", "acc"]
+    assert accuracy["value"] == results["results"]["nano2_arc_easy"]["acc,none"]
+    assert accuracy["stderr"] == results["results"]["nano2_arc_easy"]["acc_stderr,none"]
+    assert accuracy["n"] == 4
+    assert rows["nano2_wikitext2", "bits_per_byte"]["stderr"] is None
+    assert outcome.result.metrics["nano2_svamp/exact_match,last_number"] == 0
+    samples = [json.loads(line) for line in (out / "samples_nano2_arc_easy.jsonl").open(encoding="utf-8")]
+    assert [sample["doc_id"] for sample in samples] == [0, 1, 2, 3]
+    assert all(sample["arguments"]["gen_args_0"]["arg_0"].startswith("Question:") for sample in samples)
+    assert json.loads((out / "nano2.json").read_text())["kind"] == "eval"
+    assert capfd.readouterr().out == ""
+
+
+def test_the_same_command_makes_the_same_files(artifact: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "model": artifact,
+        "tasks": ["nano2_piqa", "nano2_lambada"],
+        "limit": 5,
+        "num_fewshot": 2,
+        "seed": 3,
+    }
+    made = [run(tmp_path / name, **settings) for name in ("a", "b")]
+    hashes = {
+        json.loads((outcome.out / "nano2.json").read_text())["content_hash"]
+        for outcome in made
+        if outcome.out
+    }
+    assert len(hashes) == 1
+    assert run(tmp_path / "a", **settings).up_to_date
+
+
+def test_a_chat_template_is_used(artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(
+        out,
+        model=artifact,
+        tasks=["nano2_svamp"],
+        limit=1,
+        num_fewshot=1,
+        apply_chat_template=True,
+        thinking=False,
+        gen={"max_gen_toks": 4},
+    )
+    (sample,) = [json.loads(line) for line in (out / "samples_nano2_svamp.jsonl").open(encoding="utf-8")]
+    prompt = sample["arguments"]["gen_args_0"]["arg_0"]
+    assert prompt.count("<SPECIAL_11>User") == 2
+    assert prompt.endswith("<SPECIAL_11>Assistant\n<think></think>")
+
+
+def test_tasks_of_the_users_own(artifact: Path, tmp_path: Path) -> None:
+    include = write_task(tmp_path / "tasks", '{"q": "Is it?", "a": 0}\n{"q": "Was it?", "a": 1}\n')
+    by_name = run(tmp_path / "a", model=artifact, tasks=["mine"], include=[include])
+    by_path = run(tmp_path / "b", model=artifact, tasks=[str(include / "mine.yaml")])
+    assert by_name.result.metrics == by_path.result.metrics
+    assert by_name.result.rows[0]["n"] == 2
+
+
+def test_groups_have_their_own_figure(artifact: Path, tmp_path: Path) -> None:
+    include = write_task(tmp_path / "tasks", '{"q": "Is it?", "a": 0}\n{"q": "Was it?", "a": 1}\n')
+    group = {"group": "both", "task": ["mine", "nano2_piqa"], "aggregate_metric_list": [{"metric": "acc"}]}
+    (include / "both.yaml").write_text(json.dumps(group), encoding="utf-8")
+    rows = run(tmp_path / "out", model=artifact, tasks=["both"], include=[include], limit=3).result.rows
+    documents = {row["task"]: row["n"] for row in rows}
+    assert documents == {"mine": 2, "nano2_piqa": 3, "both": 5}
+
+
+def test_a_fixed_number_of_examples_is_said(artifact: Path, tmp_path: Path) -> None:
+    include = write_task(
+        tmp_path / "tasks", '{"q": "Is it?", "a": 0}\n{"q": "Was it?", "a": 1}\n', num_fewshot=0
+    )
+    reporter = QuietReporter()
+    run(tmp_path / "out", reporter, model=artifact, tasks=["mine"], include=[include], num_fewshot=1)
+    assert reporter.warnings == ["mine fixes its number of worked examples: 0"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        ('{"q": "Is it?", "a"\n', {}, "the task cannot be loaded"),
+        ("", {}, "the task cannot be loaded"),
+        (
+            '{"q": "x", "a": 0}\n',
+            {"dataset_kwargs": {"data_files": {"test": "/nowhere.jsonl"}}},
+            "/nowhere.jsonl",
+        ),
+        ('{"q": "x", "a": 0}\n', {"output_type": "poetry"}, "the task cannot be loaded"),
+        ('{"q": "x", "a": 0}\n', {"doc_to_text": "{{question}}"}, "'question' is undefined"),
+        ('{"q": "x", "a": 0}\n', {"doc_to_text": "{{q"}, "unexpected end"),
+    ],
+)
+def test_damaged_tasks(
+    rows: str, settings: dict[str, Any], message: str, artifact: Path, tmp_path: Path
+) -> None:
+    include = write_task(tmp_path / "tasks", rows, **settings)
+    with pytest.raises(ArtifactError) as caught:
+        run(tmp_path / "out", model=artifact, tasks=["mine"], include=[include])
+    assert message in caught.value.what
+    assert caught.value.where == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"tasks"}
+
+
+def test_a_yaml_that_cannot_be_read(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("task: [mine\n  x: {", encoding="utf-8")
+    with pytest.raises(Nano2Error) as caught:
+        run(tmp_path / "out", model=artifact, tasks=[str(tmp_path / "broken.yaml")])
+    assert caught.value.exit_code in (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("nano2_arc_esy", "did you mean 'nano2_arc_easy'?"), ("gsm8k", "did you mean 'nano2_gsm8k'?")],
+)
+def test_an_unknown_task_names_the_nearest(name: str, hint: str, artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(tmp_path / "out", model=artifact, tasks=[name])
+    assert hint in caught.value.what
+    assert "nano2_base" in caught.value.remedy
+
+
+def test_a_tokenizer_larger_than_the_embedding(artifact: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    copy_tokenizer(artifact, model)
+    save(randomized(miniature("M", vocab_size=100)), model)
+    with pytest.raises(ArtifactError, match="the embedding 100"):
+        run(tmp_path / "out", model=model, tasks=["nano2_piqa"], limit=1)
+
+
+def test_a_model_without_tokenizer(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    save(randomized(miniature("M")), model)
+    with pytest.raises(ArtifactError, match=r"no tokenizer\.json"):
+        run(tmp_path / "out", model=model, tasks=["nano2_piqa"], limit=1)
+
+
+def test_the_plan_lists_documents_and_memory(artifact: Path) -> None:
+    config = EvalConfig.model_validate({"model": artifact, "tasks": ["nano2_piqa"], "limit": 7})
+    plan = STAGE.call_plan(config)
+    assert plan is not None
+    assert plan.sections["Documents"] == {"nano2_piqa": 7}
+    assert not plan.refusals
