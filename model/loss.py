@@ -69,12 +69,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             kept = labels != IGNORED
             logits = linear(hidden_nD[chunk], weight_compute_VD).to(wide)
             targets = labels.clamp(min=0)[:, None]
-            chosen = logits.gather(1, targets)[:, 0]
-            normalizer = torch.logsumexp(logits, dim=1)
-            per_token_n[chunk] = torch.where(kept, normalizer - chosen, per_token_n[chunk])
+            log_p = torch.log_softmax(logits, dim=1)
+            per_token_n[chunk] = torch.where(kept, -log_p.gather(1, targets)[:, 0], per_token_n[chunk])
             if dhidden_nD is None or dweight_VD is None:
                 continue
-            dlogits = logits.sub_(normalizer[:, None]).exp_()
+            dlogits = log_p.exp_()
             dlogits.scatter_add_(1, targets, dlogits.new_full((1, 1), -1.0).expand_as(targets))
             dlogits = dlogits.mul_(kept[:, None]).to(hidden_nD.dtype)
             dhidden_nD[chunk], dweight = linear_backward(dlogits, hidden_nD[chunk], weight_compute_VD)

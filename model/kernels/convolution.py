@@ -30,8 +30,8 @@ def causal_conv_step(x_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, st
     window_BSC = torch.cat([state_BJC, x_BTC], dim=1)
     state_BJC.copy_(window_BSC[:, -history:])
     if x_BTC.shape[1] == 1:
-        y_BC = (window_BSC * weight_CK.t()).sum(1)
-        return F.silu(y_BC if bias_C is None else y_BC + bias_C)[:, None]
+        y_BC = window_BSC.mul_(weight_CK.t()).sum(1)
+        return F.silu(y_BC if bias_C is None else y_BC.add_(bias_C), inplace=True)[:, None]
     return causal_conv(window_BSC, weight_CK, bias_C)[:, history:]
 
 

@@ -1,8 +1,9 @@
 """RMSNorm, and the gated grouped RMSNorm of a Mamba block. Statistics and products in float32 at least.
 
-Shapes: B batch, T tokens, D channels, g groups.
+Shapes: B batch, T tokens, n = B T, D channels, g groups of d channels.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from torch.autograd.function import once_differentiable
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, over the last axis, cast once at the end to `dtype` (default: that of x)."""
+    if _is_decoding(x_BTD):
+        wide = torch.promote_types(x_BTD.dtype, torch.float32)
+        return F.rms_norm(x_BTD.to(wide), weight_D.shape, weight_D.to(wide), eps).to(dtype or x_BTD.dtype)
     return _RMSNorm.apply(x_BTD, None, weight_D, eps, 1, dtype or x_BTD.dtype)
 
 
@@ -25,11 +29,27 @@ def gated_rms_norm(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """RMSNorm of y * silu(gate) within each of `groups` equal runs of channels (gate first, then norm)."""
+    if _is_decoding(y_BTD):
+        gated_BTgd = _gated(y_BTD, gate_BTD, groups)
+        normal_BTD = F.rms_norm(gated_BTgd, gated_BTgd.shape[-1:], eps=eps).flatten(-2)
+        return normal_BTD.mul_(weight_D).to(dtype or gate_BTD.dtype)
     return _RMSNorm.apply(y_BTD, gate_BTD, weight_D, eps, groups, dtype or gate_BTD.dtype)
 
 
+SLAB_ELEMENTS = 2**18
+"""Numbers worked on at a time: with its copies a slab stays in the processor's cache."""
+
+
+DECODING_NUMBERS = 2**16
+"""Up to this size, and without gradients, what counts is the number of operations and not what they touch."""
+
+
+def _is_decoding(x_BTD: Tensor) -> bool:
+    return x_BTD.numel() <= DECODING_NUMBERS and not torch.is_grad_enabled()
+
+
 class _RMSNorm(torch.autograd.Function):
-    """Keeps its inputs and one scale a group; the backward pass computes the rest again, one batch row at a time."""
+    """Keeps its inputs and one scale a group; the backward pass computes the rest again, a slab of tokens at a time."""
 
     @staticmethod
     def forward(
@@ -42,51 +62,61 @@ class _RMSNorm(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         out_BTD = torch.empty(x_BTD.shape, dtype=dtype, device=x_BTD.device)
+        x_nD, out_nD = x_BTD.flatten(0, -2), out_BTD.flatten(0, -2)
+        gate_nD = None if gate_BTD is None else gate_BTD.flatten(0, -2)
         scales = []
-        for b in range(x_BTD.shape[0]):
-            gated_Tgd = _gated(x_BTD[b], None if gate_BTD is None else gate_BTD[b], groups)
-            mean_square = torch.linalg.vecdot(gated_Tgd, gated_Tgd)[..., None] / gated_Tgd.shape[-1]
-            scale_Tg1 = torch.rsqrt(mean_square + eps)
-            normal_TD = (gated_Tgd * scale_Tg1).flatten(1)
-            torch.mul(normal_TD, weight_D.to(normal_TD.dtype), out=normal_TD)
-            out_BTD[b] = normal_TD
-            scales.append(scale_Tg1)
-        ctx.save_for_backward(x_BTD, gate_BTD, weight_D, torch.stack(scales))
+        for slab in _slabs(x_nD):
+            gated_ngd = _gated(x_nD[slab], None if gate_nD is None else gate_nD[slab], groups)
+            mean_square = torch.linalg.vecdot(gated_ngd, gated_ngd)[..., None] / gated_ngd.shape[-1]
+            scale_ng1 = torch.rsqrt(mean_square + eps)
+            normal_nD = (gated_ngd * scale_ng1).flatten(1)
+            out_nD[slab] = normal_nD.mul_(weight_D)
+            scales.append(scale_ng1)
+        ctx.save_for_backward(x_BTD, gate_BTD, weight_D, torch.cat(scales))
         ctx.groups = groups
         return out_BTD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor | None, ...]:
-        x_BTD, gate_BTD, weight_D, scales_BTg1 = ctx.saved_tensors
+        x_BTD, gate_BTD, weight_D, scale_ng1 = ctx.saved_tensors
         dx_BTD = torch.empty(x_BTD.shape, dtype=x_BTD.dtype, device=x_BTD.device)
-        dgate_BTD = None
+        x_nD, grad_nD, dx_nD = (t.flatten(0, -2) for t in (x_BTD, grad_BTD, dx_BTD))
+        gate_nD = dgate_BTD = dgate_nD = None
         if gate_BTD is not None:
             dgate_BTD = torch.empty(gate_BTD.shape, dtype=gate_BTD.dtype, device=gate_BTD.device)
-        dweight_D = torch.zeros(weight_D.shape, dtype=scales_BTg1.dtype, device=weight_D.device)
-        weight_gd = weight_D.to(scales_BTg1.dtype).unflatten(0, (ctx.groups, -1))
-        for b in range(x_BTD.shape[0]):
-            gate_TD = None if gate_BTD is None else gate_BTD[b]
-            scale_Tg1 = scales_BTg1[b]
-            normal_Tgd = _gated(x_BTD[b], gate_TD, ctx.groups) * scale_Tg1
-            grad_Tgd = grad_BTD[b].to(normal_Tgd.dtype).unflatten(1, (ctx.groups, -1))
-            dweight_D += (grad_Tgd * normal_Tgd).sum(0).flatten()
-            dnormal_Tgd = grad_Tgd * weight_gd
-            along_Tg1 = torch.linalg.vecdot(dnormal_Tgd, normal_Tgd)[..., None] / normal_Tgd.shape[-1]
-            dgated_TD = dnormal_Tgd.addcmul_(normal_Tgd, along_Tg1, value=-1).mul_(scale_Tg1).flatten(1)
-            if gate_TD is None or dgate_BTD is None:
-                dx_BTD[b] = dgated_TD
+            gate_nD, dgate_nD = gate_BTD.flatten(0, -2), dgate_BTD.flatten(0, -2)
+        dweight_D = torch.zeros(weight_D.shape, dtype=scale_ng1.dtype, device=weight_D.device)
+        weight_gd = weight_D.to(scale_ng1.dtype).unflatten(0, (ctx.groups, -1))
+        for slab in _slabs(x_nD):
+            x = x_nD[slab]
+            gate = None if gate_nD is None else gate_nD[slab].to(scale_ng1.dtype)
+            normal_ngd = _gated(x, gate, ctx.groups) * scale_ng1[slab]
+            grad_ngd = grad_nD[slab].to(normal_ngd.dtype).unflatten(1, (ctx.groups, -1))
+            dweight_D += (grad_ngd * normal_ngd).sum(0).flatten()
+            dnormal_ngd = grad_ngd * weight_gd
+            along_ng1 = torch.linalg.vecdot(dnormal_ngd, normal_ngd)[..., None] / normal_ngd.shape[-1]
+            dnormal_ngd.addcmul_(normal_ngd, along_ng1, value=-1)
+            dgated_nD = dnormal_ngd.mul_(scale_ng1[slab]).flatten(1)
+            if gate is None or dgate_nD is None:
+                dx_nD[slab] = dgated_nD
             else:
-                wide_gate_TD = gate_TD.to(dgated_TD.dtype)
-                dx_BTD[b] = dgated_TD * F.silu(wide_gate_TD)
-                dgate_BTD[b] = torch.ops.aten.silu_backward(dgated_TD.mul_(x_BTD[b]), wide_gate_TD)
+                dx_nD[slab] = dgated_nD * F.silu(gate)
+                dgate_nD[slab] = torch.ops.aten.silu_backward(dgated_nD.mul_(x), gate)
         return dx_BTD, dgate_BTD, dweight_D.to(weight_D.dtype), None, None, None
 
 
-def _gated(x_TD: Tensor, gate_TD: Tensor | None, groups: int) -> Tensor:
-    """x, times silu(gate) if there is one, in float32 or wider, as [T, g, D / g]."""
-    wide = torch.promote_types(x_TD.dtype, torch.float32)
-    x_TD = x_TD.to(wide)
-    if gate_TD is not None:
-        x_TD = F.silu(gate_TD.to(wide)).mul_(x_TD)
-    return x_TD.unflatten(1, (groups, -1))
+def _slabs(x_nD: Tensor) -> Iterator[slice]:
+    """Runs of tokens of about SLAB_ELEMENTS numbers."""
+    tokens = max(1, SLAB_ELEMENTS // x_nD.shape[1])
+    for start in range(0, x_nD.shape[0], tokens):
+        yield slice(start, start + tokens)
+
+
+def _gated(x_nD: Tensor, gate_nD: Tensor | None, groups: int) -> Tensor:
+    """x, times silu(gate) if there is one, in float32 or wider, as [..., g, D / g]."""
+    wide = torch.promote_types(x_nD.dtype, torch.float32)
+    x_nD = x_nD.to(wide)
+    if gate_nD is not None:
+        x_nD = F.silu(gate_nD.to(wide)).mul_(x_nD)
+    return x_nD.unflatten(-1, (groups, -1))

@@ -9,5 +9,6 @@ class Linear(nn.Linear):
     """`torch.nn.Linear` that computes in the dtype of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return linear(x, self.weight.to(x.dtype), bias)
+        if self.weight.dtype == x.dtype:
+            return linear(x, self.weight, self.bias)
+        return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
