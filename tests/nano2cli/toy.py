@@ -124,7 +124,7 @@ def show(config: ToyConfig, context: StageContext) -> StageResult:
     )
 
 
-def plan_as_run(config: ToyConfig, context: StageContext) -> Plan:  # noqa: ARG001
+def plan_as_run(config: ToyConfig, context: StageContext) -> Plan:
     """A stage with a bug: it returns something else than a StageResult."""
     return plan(config)
 

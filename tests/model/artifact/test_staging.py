@@ -201,7 +201,7 @@ def test_leftover_of_a_living_process_id_is_removed(tmp_path: Path) -> None:
 def test_file_system_without_locks_falls_back_to_process_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def flock(descriptor: int, operation: int) -> None:  # noqa: ARG001
+    def flock(descriptor: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")  # what NFS says
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -283,10 +283,10 @@ class MemoryReporter(QuietReporter):
         self.peak_kib = 0
 
     @contextmanager
-    def progress(self, title: str, total: int | None, unit: str = "") -> Iterator[ProgressBar]:  # noqa: ARG002
+    def progress(self, title: str, total: int | None, unit: str = "") -> Iterator[ProgressBar]:
         yield self  # type: ignore[misc]
 
-    def update(self, advance: int = 1, **fields: FieldValue) -> None:  # noqa: ARG002
+    def update(self, advance: int = 1, **fields: FieldValue) -> None:
         status = Path("/proc/self/status").read_text()
         self.peak_kib = max(self.peak_kib, int(status.split("RssAnon:")[1].split()[0]))
 

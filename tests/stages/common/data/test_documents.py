@@ -90,7 +90,12 @@ GOOD = json.dumps({"text": "good"}).encode() + b"\n"
         ("a.txt", b"fine\nfine\nbad \xe2\x28 here\n", "a.txt line 3", "not UTF-8: byte 0xe2 at offset 14"),
         ("a.jsonl.gz", gzip.compress(GOOD * 5000, mtime=0)[:-20], "a.jsonl.gz", "damaged or cut short"),
         ("a.jsonl.gz", GOOD, "a.jsonl.gz", "damaged or cut short"),
-        ("a.txt.gz", gzip.compress(b"x" * 999, mtime=0)[:15] + b"\x00" * 9, "a.txt.gz", "damaged or cut short"),
+        (
+            "a.txt.gz",
+            gzip.compress(b"x" * 999, mtime=0)[:15] + b"\x00" * 9,
+            "a.txt.gz",
+            "damaged or cut short",
+        ),
         ("a.parquet", b"PAR1 this is no parquet file", "a.parquet", "cannot be read as parquet"),
         ("a.parquet", b"", "a.parquet", "cannot be read as parquet"),
     ],
