@@ -8,7 +8,7 @@ A writer puts in a marker and runs `python -m stages.common.quotes`, which fills
     <!-- /bench -->
     <!-- bench: cpu.json train: side, length, tok_per_s -->             some of its columns
     <!-- /bench -->
-    <!-- bench: cpu.json metrics -->                                    every metric
+    <!-- bench: cpu.json metrics: train_ratio_512, decode_ratio -->     some metrics (without names: every one)
     <!-- /bench -->
 
 Files are looked for in `docs/bench` and `docs/results`. `--check` changes nothing and fails when a page disagrees.
@@ -83,20 +83,25 @@ def _table(what: str, where: str, root: Path) -> str:
     head, colon, tail = what.partition(":")
     words = head.split()
     if len(words) != 2:
-        raise _wrong(f"{what!r} is not FILE TABLE [: COLUMN, COLUMN]", where)
+        raise _wrong(f"{what!r} is not FILE TABLE[: COLUMN, COLUMN]", where)
     file, name = words
     result = _result(file, where, root)
-    rows: list[dict[str, Cell]] = result.table(name)
+    chosen = [word.strip() for word in tail.split(",")] if colon else []
     if name == METRICS:
-        rows = [
-            {"metric": f"`{key}`", "value": format_cell(key, value)} for key, value in result.metrics.items()
+        if unknown := [metric for metric in chosen if metric not in result.metrics]:
+            raise _wrong(f"{file} has no metric {unknown[0]!r}", where)
+        metrics = {metric: result.metrics[metric] for metric in chosen or result.metrics}
+        rows: list[dict[str, Cell]] = [
+            {"metric": f"`{metric}`", "value": format_cell(metric, value)}
+            for metric, value in metrics.items()
         ]
+        return f"\n{markdown_table(rows, ['metric', 'value'])}\n"
+    rows = result.table(name)
     if not rows:
         raise _wrong(f"{file} has no table {name!r}", where)
-    columns = [column.strip() for column in tail.split(",")] if colon else list(rows[0])
-    if unknown := [column for column in columns if column not in rows[0]]:
+    if unknown := [column for column in chosen if column not in rows[0]]:
         raise _wrong(f"table {name!r} of {file} has no column {unknown[0]!r}", where)
-    return f"\n{markdown_table(rows, columns)}\n"
+    return f"\n{markdown_table(rows, chosen or list(rows[0]))}\n"
 
 
 def markdown_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> str:
@@ -131,9 +136,10 @@ def format_cell(name: str, value: Cell) -> str:
 
 def _result(name: str, where: str, root: Path) -> ResultFile:
     paths = [path for folder in RESULT_FOLDERS if (path := root / folder / name).is_file()]
-    if len(paths) != 1:
-        problem = "is in both" if paths else "is in neither"
-        raise _wrong(f"{name} {problem} {' and '.join(RESULT_FOLDERS)}", where)
+    if not paths:
+        raise _wrong(f"there is no {name} in {' or '.join(RESULT_FOLDERS)}", where)
+    if len(paths) > 1:
+        raise _wrong(f"{name} is in both {' and '.join(RESULT_FOLDERS)}", where)
     return _read(paths[0], paths[0].stat().st_mtime_ns)
 
 

@@ -70,10 +70,10 @@ def write_result(
     rows: Sequence[Mapping[str, Cell]],
     device: Mapping[str, str | int] | None = None,
 ) -> ResultFile:
-    """Write `path` whole or not at all, over an older result; its name is the result's. What ran where and when is filled in.
+    """Write `path` whole or not at all, over an older result. The file's name is the result's.
 
-    `device` defaults to this machine's CPU. Raises ArtifactError for a figure that is no finite number and for rows of
-    one table with different columns.
+    Commit, date and versions are filled in; `device` defaults to this machine's CPU. Raises ArtifactError for a figure
+    that is no finite number and for rows of one table with different columns.
     """
     try:
         result = ResultFile(

@@ -7,18 +7,21 @@ all steps drops it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import ParamSpec, TypeVar
 
 from model.errors import Nano2Error
 from stages.bench.cpu.isolation import run_isolated
 from stages.bench.cpu.measure import measure_decoding, measure_matmul, measure_training
 from stages.bench.cpu.sweep import SIDES, DecodeSetting, Side, Sweep, TrainSetting
+from stages.common.reporter import ProgressBar
 
 LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 GRADIENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 DECODE_REPEATS = 2
 MATMUL_REPEATS = 10
 
-Announce = Callable[[str], None]
+Given = ParamSpec("Given")
+Measured = TypeVar("Measured")
 
 
 @dataclass
@@ -80,21 +83,21 @@ class Campaign:
         return max(self.matmul[precision].values())
 
 
-def run_campaign(sweep: Sweep, threads: int, announce: Announce) -> Campaign:
-    """Measure everything. `announce` is called before each measurement, with what it is.
+def run_campaign(sweep: Sweep, threads: int, bar: ProgressBar) -> Campaign:
+    """Measure everything, `count_measurements(sweep)` times.
 
     Raises Nano2Error if the two sides' losses or gradient norms differ, or a measurement fails.
     """
     campaign = Campaign({}, {}, {})
     for precision in sweep.precisions:
-        announce(f"matrix products, {precision}")
-        campaign.matmul[precision] = run_isolated(measure_matmul, precision, MATMUL_REPEATS, threads)
+        bar.update(0, now=f"matrix products, {precision}")
+        campaign.matmul[precision] = _measured(bar, measure_matmul, precision, MATMUL_REPEATS, threads)
     for length in sweep.lengths:
         for precision in sweep.precisions:
-            _measure_training(campaign, sweep.training(length, precision), sweep.steps, threads, announce)
+            _measure_training(campaign, sweep.training(length, precision), sweep.steps, threads, bar)
+            check_agreement(campaign)
     for precision in sweep.precisions:
-        _measure_decoding(campaign, sweep.decoding(precision), sweep.new_tokens, threads, announce)
-    check_agreement(campaign)
+        _measure_decoding(campaign, sweep.decoding(precision), sweep.new_tokens, threads, bar)
 
     finalists = [
         campaign.best_training(side, length, precision).setting
@@ -106,25 +109,33 @@ def run_campaign(sweep: Sweep, threads: int, announce: Announce) -> Campaign:
         campaign.best_decoding(side, precision).setting for precision in sweep.precisions for side in SIDES
     ]
     for _ in range(sweep.rounds):
-        _measure_training(campaign, finalists, sweep.steps, threads, announce)
-        _measure_decoding(campaign, decode_finalists, sweep.new_tokens, threads, announce)
+        _measure_training(campaign, finalists, sweep.steps, threads, bar)
+        _measure_decoding(campaign, decode_finalists, sweep.new_tokens, threads, bar)
     return campaign
 
 
 def count_measurements(sweep: Sweep) -> int:
-    """How often `run_campaign` announces."""
+    """How many measurements `run_campaign` makes."""
     settings = sum(len(sweep.training(length, p)) for length in sweep.lengths for p in sweep.precisions)
     settings += sum(len(sweep.decoding(p)) + 1 for p in sweep.precisions)
     finalists = len(SIDES) * len(sweep.precisions) * (len(sweep.lengths) + 1)
     return settings + finalists * sweep.rounds
 
 
+def _measured(
+    bar: ProgressBar, function: Callable[Given, Measured], *args: Given.args, **kwargs: Given.kwargs
+) -> Measured:
+    result = run_isolated(function, *args, **kwargs)
+    bar.update(1)
+    return result
+
+
 def _measure_training(
-    campaign: Campaign, settings: list[TrainSetting], steps: int, threads: int, announce: Announce
+    campaign: Campaign, settings: list[TrainSetting], steps: int, threads: int, bar: ProgressBar
 ) -> None:
     for setting in settings:
-        announce(f"{setting.side}, {setting.batch} x {setting.length} tokens, {setting.precision}")
-        measured = run_isolated(measure_training, setting, steps, threads)
+        bar.update(0, now=f"{setting.side}, {setting.batch} x {setting.length} tokens, {setting.precision}")
+        measured = _measured(bar, measure_training, setting, steps, threads)
         record = campaign.training.setdefault(
             setting, TrainRecord(setting, [], 0, measured.loss, measured.gradient_norm)
         )
@@ -133,17 +144,17 @@ def _measure_training(
 
 
 def _measure_decoding(
-    campaign: Campaign, settings: list[DecodeSetting], new_tokens: int, threads: int, announce: Announce
+    campaign: Campaign, settings: list[DecodeSetting], new_tokens: int, threads: int, bar: ProgressBar
 ) -> None:
     for setting in settings:
-        announce(f"{setting.side}, decode by {setting.method}, {setting.precision}")
-        measured = run_isolated(measure_decoding, setting, new_tokens, DECODE_REPEATS, threads)
+        bar.update(0, now=f"{setting.side}, decode by {setting.method}, {setting.precision}")
+        measured = _measured(bar, measure_decoding, setting, new_tokens, DECODE_REPEATS, threads)
         record = campaign.decoding.setdefault(setting, DecodeRecord(setting, [], measured.tokens))
         record.seconds += measured.seconds
 
 
 def check_agreement(campaign: Campaign) -> None:
-    """The same weights and tokens must give either side the same first loss and gradient norm, or there is nothing to compare.
+    """The same weights and tokens must give both sides the same first loss and gradient norm.
 
     Raises Nano2Error naming the setting that differs.
     """
@@ -157,7 +168,8 @@ def check_agreement(campaign: Campaign) -> None:
         loss_gap = abs(mine.loss - theirs.loss)
         gradient_gap = abs(mine.gradient_norm / theirs.gradient_norm - 1)
         if not (
-            loss_gap <= LOSS_TOLERANCE[setting.precision] and gradient_gap <= GRADIENT_TOLERANCE[setting.precision]
+            loss_gap <= LOSS_TOLERANCE[setting.precision]
+            and gradient_gap <= GRADIENT_TOLERANCE[setting.precision]
         ):
             raise Nano2Error(
                 f"the two sides differ on the same weights: losses {mine.loss:.6f} and {theirs.loss:.6f}, "

@@ -21,8 +21,12 @@ class CpuBenchConfig(StageConfig):
     out: Annotated[Path | None, Short("o")] = Field(
         None, description=f"Result file to write; with --quick none, else {DEFAULT_OUT}."
     )
-    quick: bool = Field(False, description="One batch size, float32 and few repeats: a minute, rough figures.")
-    threads: int | None = Field(None, gt=0, description="Threads of either side; those of PyTorch if not set.")
+    quick: bool = Field(
+        False, description="One batch size, float32 and few repeats: a minute, rough figures."
+    )
+    threads: int | None = Field(
+        None, gt=0, description="Threads of either side; those of PyTorch if not set."
+    )
 
     @property
     def result_path(self) -> Path | None:

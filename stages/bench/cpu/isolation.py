@@ -1,18 +1,19 @@
 """One measurement, one fresh process: peak memory is the measurement's own, and no cache of the last one is warm.
 
-Processes are forked from a server that has imported the libraries and done nothing else, so starting one takes a tenth of
-a second instead of five.
+Processes are forked from a server that has imported the libraries and done nothing else: starting one takes a tenth of a
+second instead of five, and what the libraries themselves occupy is there before a measurement begins.
 """
 
 import multiprocessing
-import os
-import sys
+import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
 
 from model.errors import Nano2Error
+
+PRELOADED = "stages.bench.cpu.measure"
 
 Given = ParamSpec("Given")
 Measured = TypeVar("Measured")
@@ -25,13 +26,13 @@ def run_isolated(function: Callable[Given, Measured], *args: Given.args, **kwarg
     fails or is killed, in which case memory ran out as a rule.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([function.__module__])
+    context.set_forkserver_preload([PRELOADED])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(sender, function, args, kwargs), daemon=True)
     process.start()
     sender.close()
     try:
-        outcome, problem = receiver.recv()
+        outcome, failure = receiver.recv()
     except EOFError:
         process.join()
         raise Nano2Error(
@@ -43,17 +44,22 @@ def run_isolated(function: Callable[Given, Measured], *args: Given.args, **kwarg
         process.terminate()
         process.join()
         receiver.close()
-    if problem:
-        raise Nano2Error(problem, where=f"{function.__name__}{args}", remedy="run with --debug for the traceback")
-    return outcome  # type: ignore[no-any-return]
+    if failure:
+        raise Nano2Error(
+            failure.strip().splitlines()[-1],
+            where=f"{function.__name__}{args}",
+            remedy="run with --debug for the traceback",
+        ) from RuntimeError(failure)
+    return outcome
 
 
 def _serve(sender: Connection, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent ends this process
     try:
         message = (function(*args, **kwargs), "")
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        message = (None, f"{type(error).__name__}: {error}")
+    except Exception:
+        message = (None, traceback.format_exc())
     sender.send(message)
     sender.close()

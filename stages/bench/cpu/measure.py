@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.kernels.matmul import linear
-from stages.bench.cpu.sides import bench_config, build_decoder, build_trainer, random_ids
+from stages.bench.cpu.sides import build_decoder, build_trainer, random_ids
 from stages.bench.cpu.sweep import PROMPT_TOKENS, DecodeSetting, TrainSetting
 
 WARM_UP_TOKENS = 8
@@ -47,7 +47,9 @@ def measure_training(setting: TrainSetting, steps: int, threads: int) -> TrainMe
     return TrainMeasurement(seconds, _peak_rss() - before, float(loss), float(norm))
 
 
-def measure_decoding(setting: DecodeSetting, new_tokens: int, repeats: int, threads: int) -> DecodeMeasurement:
+def measure_decoding(
+    setting: DecodeSetting, new_tokens: int, repeats: int, threads: int
+) -> DecodeMeasurement:
     """One short untimed run, then `repeats` times a prompt and `new_tokens` more."""
     torch.set_num_threads(threads)
     decode = build_decoder(setting)
@@ -58,7 +60,7 @@ def measure_decoding(setting: DecodeSetting, new_tokens: int, repeats: int, thre
 
 
 def measure_matmul(precision: str, repeats: int, threads: int) -> dict[str, float]:
-    """FLOP/s by 'library rows x inputs x outputs', of MKL (torch.mm) and of the road that our layers take; best of `repeats`."""
+    """FLOP/s by 'library rows x inputs x outputs': of torch.mm and of our linear layers' road, the best of `repeats`."""
     torch.set_num_threads(threads)
     dtype = getattr(torch, precision)
     rates = {}
@@ -74,9 +76,6 @@ def measure_matmul(precision: str, repeats: int, threads: int) -> dict[str, floa
             fastest = min(_timed(product) for _ in range(repeats))
             rates[f"{name} {rows}x{inputs}x{outputs}"] = 2.0 * rows * inputs * outputs / fastest
     return rates
-
-
-    return count(bench_config()).total
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from model.artifact.environment import describe_device
 from model.errors import UsageError
 from stages.bench.cpu.campaign import count_measurements, run_campaign
 from stages.bench.cpu.config import CpuBenchConfig
@@ -14,8 +15,6 @@ from stages.bench.cpu.summary import summarize
 from stages.bench.cpu.sweep import FULL, QUICK
 from stages.common.results import TABLE, write_result
 from stages.common.stage import StageContext, StageResult
-
-SHOWN_METRICS = ("train_ratio", "train_memory_ratio", "decode_ratio", "gemm_share", "transformers_gemm_share")
 
 
 def run(config: CpuBenchConfig, context: StageContext) -> StageResult:
@@ -26,23 +25,25 @@ def run(config: CpuBenchConfig, context: StageContext) -> StageResult:
     if out is not None:
         check_writable(out)
     with context.reporter.progress("measuring", total=count_measurements(sweep), unit="measurement") as bar:
-        started = False
-
-        def announce(what: str) -> None:
-            nonlocal started
-            bar.update(int(started), now=what)
-            started = True
-
-        campaign = run_campaign(sweep, threads, announce)
-        bar.update(1)
+        campaign = run_campaign(sweep, threads, bar)
     metrics, rows = summarize(campaign, threads)
     notes = ["stages/bench/cpu/summary.py defines each figure"]
     if out is not None:
-        write_result(out, command=context.command, metrics=metrics, rows=rows, device=None)
+        write_result(
+            out,
+            command=context.command,
+            metrics=metrics,
+            rows=rows,
+            device=describe_device() | {"threads": threads},
+        )
         notes.append(f"{out} written")
     return StageResult(
         metrics=dict(metrics),
-        rows=[{key: cell for key, cell in row.items() if key not in (TABLE, "best")} for row in rows if row.get("best")],
+        rows=[
+            {key: cell for key, cell in row.items() if key not in (TABLE, "best")}
+            for row in rows
+            if row.get("best")
+        ],
         notes=notes,
     )
 
@@ -55,6 +56,8 @@ def check_writable(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"its directory cannot be made ({error.strerror})", where=str(out), remedy=remedy) from error
+        raise UsageError(
+            f"its directory cannot be made ({error.strerror})", where=str(out), remedy=remedy
+        ) from error
     if not os.access(out.parent, os.W_OK):
         raise UsageError("its directory cannot be written to", where=str(out), remedy=remedy)

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
+from transformers import GenerationConfig, NemotronHConfig, NemotronHForCausalLM
 
 from model.config import HybridConfig
 from model.hybrid import HybridLM
+from model.inference.generation import Generator, Request
 from model.loss import next_token_labels, token_cross_entropy
 from stages.bench.cpu.sweep import PRESET, DecodeSetting, TrainSetting
 
@@ -40,18 +43,17 @@ def build_nano2() -> HybridLM:
 
 def build_transformers(attention: str = "sdpa") -> nn.Module:
     """transformers' model with the weights of `build_nano2`, every one of them."""
-    import transformers
-    from transformers import NemotronHConfig, NemotronHForCausalLM
-
     transformers.logging.set_verbosity_error()  # what it falls back to on a CPU is no news here
     warnings.simplefilter("ignore")
     raw = bench_config().to_hf(dtype="float32")
     for key in ("num_hidden_layers", "time_step_limit"):  # derived by it, or spelt for files alone
         del raw[key]
-    model = NemotronHForCausalLM(NemotronHConfig(**raw, attn_implementation=attention))
-    state = {name.replace("backbone.", "model.", 1): value for name, value in build_nano2().state_dict().items()}
+    model: nn.Module = NemotronHForCausalLM(NemotronHConfig(**raw | {"attn_implementation": attention}))
+    state = {
+        name.replace("backbone.", "model.", 1): value for name, value in build_nano2().state_dict().items()
+    }
     model.load_state_dict(state)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,16 @@ def build_trainer(setting: TrainSetting) -> Trainer:
         model.compute_dtype = torch.bfloat16 if half else None
 
         def loss() -> Tensor:
-            losses = token_cross_entropy(model.hidden_states(ids_BT), model.lm_head.weight, next_token_labels(ids_BT))
+            losses = token_cross_entropy(
+                model.hidden_states(ids_BT), model.lm_head.weight, next_token_labels(ids_BT)
+            )
             return losses.total / losses.count
     else:
         model = build_transformers(setting.attention).train()
 
         def loss() -> Tensor:
             with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-                return model(ids_BT, labels=ids_BT, use_cache=False).loss  # type: ignore[no-any-return]
+                return model(ids_BT, labels=ids_BT, use_cache=False).loss
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
     return Trainer(model, loss, optimizer)
@@ -108,27 +112,23 @@ def build_decoder(setting: DecodeSetting) -> Decoder:
 
 
 def _decode_nano2(lm: HybridLM) -> Decoder:
-    @torch.inference_mode()
+    generator = Generator(lm)
+
     def decode(prompt_1T: Tensor, count: int) -> Tensor:
-        state = lm.new_state(1)
-        token = lm(prompt_1T, state=state).logits[:, -1].argmax(-1, keepdim=True)
-        tokens = [token]
-        for _ in range(count - 1):
-            token = lm(token, state=state).logits[:, -1].argmax(-1, keepdim=True)
-            tokens.append(token)
-        return torch.cat(tokens, dim=1)
+        (completion,) = generator.run([Request(prompt_1T[0].tolist(), max_tokens=count)])
+        return torch.tensor([completion.token_ids])
 
     return decode
 
 
 def _decode_by_generate(model: Any) -> Decoder:
-    from transformers import GenerationConfig
-
     @torch.inference_mode()
     def decode(prompt_1T: Tensor, count: int) -> Tensor:
-        greedy = GenerationConfig(max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0, use_cache=True)
+        greedy = GenerationConfig(
+            max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0, use_cache=True
+        )
         out = model.generate(prompt_1T, attention_mask=torch.ones_like(prompt_1T), generation_config=greedy)
-        return out[:, prompt_1T.shape[1] :]  # type: ignore[no-any-return]
+        return out[:, prompt_1T.shape[1] :]
 
     return decode
 

@@ -32,7 +32,9 @@ def summarize(campaign: Campaign, threads: int) -> tuple[Metrics, list[Row]]:
     metrics["train_memory_ratio"] = max(_memory_ratio(campaign, length) for length in lengths)
     metrics["decode_ratio"] = _decode_ratio(campaign, None)
     metrics["gemm_share"] = min(_gemm_share(campaign, "nano2", length) for length in lengths)
-    metrics["transformers_gemm_share"] = min(_gemm_share(campaign, "transformers", length) for length in lengths)
+    metrics["transformers_gemm_share"] = min(
+        _gemm_share(campaign, "transformers", length) for length in lengths
+    )
     for precision in precisions:
         for length in lengths:
             metrics[f"train_ratio_{length}_{precision}"] = _train_ratio(campaign, length, precision)
@@ -43,7 +45,7 @@ def summarize(campaign: Campaign, threads: int) -> tuple[Metrics, list[Row]]:
             best = campaign.best_training(side, length)
             metrics[f"{side}_train_{length}_tok_per_s"] = best.tok_per_s
             metrics[f"{side}_train_{length}_peak_bytes"] = best.peak_bytes
-            metrics[f"{side}_gemm_share_{length}"] = _gemm_share(campaign, side, length)
+            metrics[f"{side}_train_{length}_gemm_share"] = _gemm_share(campaign, side, length)
     for side in SIDES:
         metrics[f"{side}_decode_tok_per_s"] = campaign.best_decoding(side).tok_per_s
     metrics["decode_agreement"] = _decode_agreement(campaign)
@@ -51,7 +53,12 @@ def summarize(campaign: Campaign, threads: int) -> tuple[Metrics, list[Row]]:
         metrics[f"matmul_{precision}_flop_per_s"] = campaign.matmul_rate(precision)
     metrics["parameters"] = count_parameters(HybridConfig.preset(PRESET)).total
     metrics["threads"] = threads
-    return metrics, [*_train_rows(campaign), *_decode_rows(campaign), *_matmul_rows(campaign), *_config_rows()]
+    return metrics, [
+        *_train_rows(campaign),
+        *_decode_rows(campaign),
+        *_matmul_rows(campaign),
+        *_config_rows(),
+    ]
 
 
 def _train_ratio(campaign: Campaign, length: int, precision: str | None) -> float:
@@ -136,7 +143,10 @@ def _matmul_rows(campaign: Campaign) -> list[Row]:
 
 def _config_rows() -> list[Row]:
     shape = HybridConfig.preset(PRESET).model_dump(exclude_defaults=True)
-    return [{TABLE: "config", "field": name, "value": value} for name, value in {"preset": PRESET, **shape}.items()]
+    return [
+        {TABLE: "config", "field": name, "value": value}
+        for name, value in {"preset": PRESET, **shape}.items()
+    ]
 
 
 def _spread(seconds: list[float]) -> float:
