@@ -55,8 +55,9 @@ def measure_decoding(
     decode = build_decoder(setting)
     prompt_1T = random_ids(1, PROMPT_TOKENS)
     decode(prompt_1T, WARM_UP_TOKENS)
-    seconds = [_timed(lambda: decode(prompt_1T, new_tokens)) for _ in range(repeats)]
-    return DecodeMeasurement(seconds, decode(prompt_1T, new_tokens)[0].tolist())
+    outputs: list[Tensor] = []
+    seconds = [_timed(lambda: outputs.append(decode(prompt_1T, new_tokens))) for _ in range(repeats)]
+    return DecodeMeasurement(seconds, outputs[-1][0].tolist())
 
 
 def measure_matmul(precision: str, repeats: int, threads: int) -> dict[str, float]:

@@ -37,25 +37,31 @@ def save_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     final = run_dir / f"{_PREFIX}{counters.step:08d}"
     aside = run_dir / f"tmp-{final.name}"
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.save(
-            _tensors(model, optimizer),
-            storage_writer=dcp.HuggingFaceStorageWriter(path=str(aside)),
-            no_dist=True,
-        )
-    write_json(aside / _COUNTERS_FILE, asdict(counters))
-    sync_tree(aside)
-    shutil.rmtree(final, ignore_errors=True)
-    aside.rename(final)
-    for older in _states(run_dir)[:-1]:
+    try:
+        aside.mkdir()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp.save(
+                _tensors(model, optimizer),
+                storage_writer=dcp.HuggingFaceStorageWriter(path=str(aside)),
+                no_dist=True,
+            )
+        write_json(aside / _COUNTERS_FILE, asdict(counters))
+        sync_tree(aside)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+    except (Exception, dcp.CheckpointException) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if not isinstance(error, Exception):  # carries the real causes by rank, and is no Exception itself
+            raise next(iter(error.failures.values()))[0] from error
+        raise
+    for older in saved_states(run_dir)[:-1]:
         shutil.rmtree(older)
 
 
 def load_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Counters | None:
     """Put the newest state of `run_dir` into model and optimizer; None, and nothing changed, where there is none."""
-    states = _states(run_dir)
+    states = saved_states(run_dir)
     if not states:
         return None
     _create_moments(optimizer)
@@ -84,7 +90,7 @@ def load_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     return counters
 
 
-def _states(run_dir: Path) -> list[Path]:
+def saved_states(run_dir: Path) -> list[Path]:
     """Whole states, oldest first."""
     return sorted(path for path in run_dir.glob(f"{_PREFIX}*") if path.is_dir())
 

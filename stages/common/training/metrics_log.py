@@ -1,7 +1,7 @@
 """metrics.jsonl, one object a logged step, and the same figures for TensorBoard.
 
 Both live in OUT.run while the stage runs. After an interruption, lines behind the saved state are dropped: the steps
-they tell of are run again.
+they tell of are run again. Without a saved state no log stays there: a run that fails so early leaves nothing.
 """
 
 import json
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from model.artifact.staging import write_text_atomic
+from stages.common.training.checkpoint import saved_states
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -68,3 +69,6 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if not saved_states(self._run_dir):
+            self._path.unlink(missing_ok=True)
+            shutil.rmtree(self._run_dir / TENSORBOARD, ignore_errors=True)
