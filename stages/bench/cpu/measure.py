@@ -12,6 +12,7 @@ from torch import Tensor
 from model.kernels.matmul import linear
 from stages.bench.cpu.sides import build_decoder, build_trainer, random_ids
 from stages.bench.cpu.sweep import PROMPT_TOKENS, DecodeSetting, TrainSetting
+from stages.common.allocator import keep_freed_memory
 
 WARM_UP_TOKENS = 8
 MATMUL_SHAPES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 1024), (4096, 256, 4096))
@@ -39,7 +40,7 @@ class DecodeMeasurement:
 
 def measure_training(setting: TrainSetting, steps: int, threads: int) -> TrainMeasurement:
     """One untimed training step, then `steps` timed ones."""
-    torch.set_num_threads(threads)
+    _set_up(threads)
     before = _peak_rss()
     trainer = build_trainer(setting)
     loss, norm = trainer.step()
@@ -51,7 +52,7 @@ def measure_decoding(
     setting: DecodeSetting, new_tokens: int, repeats: int, threads: int
 ) -> DecodeMeasurement:
     """One short untimed run, then `repeats` times a prompt and `new_tokens` more."""
-    torch.set_num_threads(threads)
+    _set_up(threads)
     decode = build_decoder(setting)
     prompt_1T = random_ids(1, PROMPT_TOKENS)
     decode(prompt_1T, WARM_UP_TOKENS)
@@ -62,7 +63,7 @@ def measure_decoding(
 
 def measure_matmul(precision: str, repeats: int, threads: int) -> dict[str, float]:
     """FLOP/s by 'library rows x inputs x outputs': of torch.mm and of our linear layers' road, the best of `repeats`."""
-    torch.set_num_threads(threads)
+    _set_up(threads)
     dtype = getattr(torch, precision)
     rates = {}
     for rows, inputs, outputs in MATMUL_SHAPES:
@@ -77,6 +78,12 @@ def measure_matmul(precision: str, repeats: int, threads: int) -> dict[str, floa
             fastest = min(_timed(product) for _ in range(repeats))
             rates[f"{name} {rows}x{inputs}x{outputs}"] = 2.0 * rows * inputs * outputs / fastest
     return rates
+
+
+def _set_up(threads: int) -> None:
+    """What every nano2 command does to its process (stages/common/harness.py), for either side alike."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def _timed(work: Callable[[], object]) -> float:
