@@ -20,8 +20,20 @@ def causal_conv(
     x_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, documents: Documents | None = None
 ) -> Tensor:
     """silu(conv(x)) [B, T, C]; before the first token, and beyond a document's start, x counts as zero."""
+    (y_BTC,) = split_causal_conv(x_BTC, weight_CK, bias_C, documents, (x_BTC.shape[2],))
+    return y_BTC
+
+
+def split_causal_conv(
+    x_BTC: Tensor,
+    weight_CK: Tensor,
+    bias_C: Tensor | None,
+    documents: Documents | None,
+    widths: tuple[int, ...],
+) -> tuple[Tensor, ...]:
+    """`causal_conv` cut into pieces of these widths; no copies join the pieces' gradients."""
     runs_BT = None if documents is None else documents.runs_BT
-    return _CausalConv.apply(x_BTC, weight_CK, bias_C, runs_BT)
+    return _CausalConv.apply(x_BTC, weight_CK, bias_C, runs_BT, widths)
 
 
 def causal_conv_step(x_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, state_BJC: Tensor) -> Tensor:
@@ -38,40 +50,52 @@ def causal_conv_step(x_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, st
 class _CausalConv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, runs_BT: Tensor | None
-    ) -> Tensor:
+        ctx: Any,
+        x_BTC: Tensor,
+        weight_CK: Tensor,
+        bias_C: Tensor | None,
+        runs_BT: Tensor | None,
+        widths: tuple[int, ...],
+    ) -> tuple[Tensor, ...]:
         weight_KC = weight_CK.t().contiguous()
         y_BTC = torch.empty(x_BTC.shape, dtype=x_BTC.dtype, device=x_BTC.device)
         for b in range(x_BTC.shape[0]):
             _convolve(x_BTC[b], weight_KC, bias_C, _taps(runs_BT, b, weight_KC), y_BTC[b])
             F.silu(y_BTC[b], inplace=True)
         ctx.save_for_backward(x_BTC, weight_KC, bias_C, runs_BT)
-        return y_BTC
+        ctx.widths = widths
+        return y_BTC.split(widths, dim=2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_BTC: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_BTC, weight_KC, bias_C, runs_BT = ctx.saved_tensors
         dx_BTC = torch.empty(x_BTC.shape, dtype=x_BTC.dtype, device=x_BTC.device)
         wide = torch.promote_types(x_BTC.dtype, torch.float32)
         dweight_KC = torch.zeros_like(weight_KC, dtype=wide)
         dbias_C = None if bias_C is None else torch.zeros_like(bias_C, dtype=wide)
         pre_TC = torch.empty(x_BTC.shape[1:], dtype=x_BTC.dtype, device=x_BTC.device)
+        dpre_TC, product_TC = torch.empty_like(pre_TC), torch.empty_like(pre_TC)
         for b in range(x_BTC.shape[0]):
             x_TC, taps = x_BTC[b], _taps(runs_BT, b, weight_KC)
             _convolve(x_TC, weight_KC, bias_C, taps, pre_TC)
-            dpre_TC = torch.ops.aten.silu_backward(grad_BTC[b], pre_TC)
+            for grad, pre, dpre in zip(
+                grads, pre_TC.split(ctx.widths, 1), dpre_TC.split(ctx.widths, 1), strict=True
+            ):
+                torch.ops.aten.silu_backward.grad_input(grad[b], pre, grad_input=dpre)
             last = weight_KC.shape[0] - 1
             torch.mul(dpre_TC, weight_KC[last], out=dx_BTC[b])
-            dweight_KC[last] += (dpre_TC * x_TC).sum(0, dtype=wide)
+            dweight_KC[last] += torch.mul(dpre_TC, x_TC, out=product_TC).sum(0, dtype=wide)
             if dbias_C is not None:
                 dbias_C += dpre_TC.sum(0, dtype=wide)
             for back, same_T1 in enumerate(taps, start=1):
                 dlater_TC = dpre_TC[back:] if same_T1 is None else dpre_TC[back:] * same_T1
                 dx_BTC[b, :-back].addcmul_(dlater_TC, weight_KC[last - back])
-                dweight_KC[last - back] += (dlater_TC * x_TC[:-back]).sum(0, dtype=wide)
+                dweight_KC[last - back] += torch.mul(dlater_TC, x_TC[:-back], out=product_TC[back:]).sum(
+                    0, dtype=wide
+                )
         dbias = None if dbias_C is None else dbias_C.to(bias_C.dtype)
-        return dx_BTC, dweight_KC.t().to(weight_KC.dtype), dbias, None
+        return dx_BTC, dweight_KC.t().to(weight_KC.dtype), dbias, None, None
 
 
 def _taps(runs_BT: Tensor | None, b: int, weight_KC: Tensor) -> list[Tensor | None]:

@@ -1,72 +1,113 @@
 """The product x W^T of every linear layer, on the fastest library that plain PyTorch has for it.
 
 PyTorch's CPU build sends float32 products to MKL, which on AMD processors runs at less than half the speed of oneDNN, the
-library that the same build uses for convolutions (docs/log.md has the figures). A 1x1 convolution over tokens is the same
-product in the same precision, so on a CPU float32 layers take that road, backward pass included. Everything else
-(bfloat16, float64, a few rows, other devices) takes `torch.nn.functional.linear`.
+library that the same build uses for its compiler's linear layers (docs/log.md has the figures). So on a CPU float32 layers
+call oneDNN's inner product by its operator, backward pass included. Everything else (bfloat16, which goes to oneDNN by
+itself, float64, other devices) takes `torch.nn.functional.linear`.
 
 Shapes: n tokens, D inputs, F outputs.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-FEW_ROWS = 32
-"""Below this many tokens a product is bound by reading W, and the plain road has less overhead."""
+from torch.autograd.function import once_differentiable
 
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
     """[..., D] -> [..., F] in the dtype of x. Differentiable."""
-    if not _takes_convolution(x, weight_FD):
+    if not _serves(x.device, x.dtype):
         return F.linear(x, weight_FD, bias_F)
-    x_nD = x.reshape(-1, x.shape[-1])
-    y = F.conv2d(_as_image(x_nD), weight_FD[:, :, None, None], bias_F)
-    return _as_rows(y).view(*x.shape[:-1], weight_FD.shape[0])
+    if torch.is_grad_enabled():
+        return _Linear.apply(x, weight_FD, bias_F)
+    return _inner_product(x, weight_FD, bias_F)
+
+
+def split_linear(x: Tensor, weight_FD: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """`linear(x, weight)` cut into pieces of these widths; no copies then join the pieces' gradients. Differentiable."""
+    return _SplitLinear.apply(x, weight_FD, widths)
 
 
 def linear_backward(grad_nF: Tensor, x_nD: Tensor, weight_FD: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients (of x [n, D], of weight [F, D]) of `linear(x, weight)` without bias."""
-    if not _takes_convolution(x_nD, weight_FD):
-        return grad_nF @ weight_FD, grad_nF.t() @ x_nD
-    dx, dweight, _ = torch.ops.aten.convolution_backward(
-        _as_image(grad_nF),
-        _as_image(x_nD),
-        weight_FD[:, :, None, None],
-        None,
-        [1, 1],
-        [0, 0],
-        [1, 1],
-        False,
-        [0, 0],
-        1,
-        [True, True, False],
-    )
-    return _as_rows(dx), dweight[:, :, 0, 0]
+    return input_gradient(grad_nF, weight_FD), weight_gradient(grad_nF, x_nD)
+
+
+def input_gradient(
+    grad_nF: Tensor, weight_FD: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None
+) -> Tensor:
+    """grad @ weight [n, D], multiplied by `times` or added to `plus`, either of which has the same shape."""
+    if not _serves(grad_nF.device, grad_nF.dtype):
+        if plus is not None:
+            return torch.addmm(plus, grad_nF, weight_FD)
+        dx_nD = grad_nF @ weight_FD
+        return dx_nD if times is None else dx_nD.mul_(times)
+    weight_DF = weight_FD.t()
+    if times is None and plus is None:
+        return _inner_product(grad_nF, weight_DF)
+    other, operation = (times, "mul") if plus is None else (plus, "add")
+    return torch.ops.mkldnn._linear_pointwise.binary(grad_nF, other, weight_DF, None, operation)
+
+
+def weight_gradient(grad_nF: Tensor, x_nD: Tensor) -> Tensor:
+    """grad^T @ x, [F, D]."""
+    if not _serves(x_nD.device, x_nD.dtype):
+        return grad_nF.t() @ x_nD
+    # oneDNN copies its first operand when that is transposed: let it be the smaller one.
+    if grad_nF.shape[1] <= x_nD.shape[1]:
+        return _inner_product(grad_nF.t(), x_nD.t())
+    return _inner_product(x_nD.t(), grad_nF.t()).t()
 
 
 def path(device: torch.device, dtype: torch.dtype) -> str:
     """Name of the road that large products take, for `nano2 doctor` and run logs."""
-    return "oneDNN 1x1 convolution" if _convolution_serves(device, dtype) else "torch linear"
+    return "oneDNN inner product" if _serves(device, dtype) else "torch linear"
 
 
-def _convolution_serves(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available()
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_FD: Tensor, bias_F: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight_FD)
+        ctx.has_bias = bias_F is not None
+        return _inner_product(x, weight_FD, bias_F)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_FD = ctx.saved_tensors
+        grad_nF, x_nD = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        dx = input_gradient(grad_nF, weight_FD).view(x.shape) if ctx.needs_input_grad[0] else None
+        dweight = weight_gradient(grad_nF, x_nD) if ctx.needs_input_grad[1] else None
+        return dx, dweight, grad_nF.sum(0) if ctx.has_bias else None
 
 
-def _takes_convolution(x: Tensor, weight_FD: Tensor) -> bool:
-    return (
-        _convolution_serves(x.device, x.dtype)
-        and x.numel() >= FEW_ROWS * x.shape[-1]
-        and weight_FD.dtype == torch.float32
-    )
+class _SplitLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_FD: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, weight_FD)
+        ctx.widths = widths
+        return tuple(linear(x, piece) for piece in weight_FD.split(widths))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_FD = ctx.saved_tensors
+        x_nD = x.reshape(-1, x.shape[-1])
+        dweight_FD, dx_nD = torch.empty_like(weight_FD), None
+        pieces = zip(grads, weight_FD.split(ctx.widths), dweight_FD.split(ctx.widths), strict=True)
+        for grad, piece_FD, dpiece_FD in pieces:
+            grad_nF = grad.reshape(-1, grad.shape[-1])
+            dpiece_FD.copy_(weight_gradient(grad_nF, x_nD))
+            dx_nD = input_gradient(grad_nF, piece_FD, plus=dx_nD)
+        assert dx_nD is not None
+        return dx_nD.view(x.shape), dweight_FD, None
 
 
-def _as_image(x_nD: Tensor) -> Tensor:
-    """[n, D] rows seen as one image [1, D, 1, n] in channels-last memory: no copy."""
-    return x_nD.contiguous()[None, None].permute(0, 3, 1, 2)
+def _serves(device: torch.device, dtype: torch.dtype) -> bool:
+    return dtype == torch.float32 and device.type == "cpu" and torch.backends.mkldnn.is_available()
 
 
-def _as_rows(image: Tensor) -> Tensor:
-    """The way back: [1, F, 1, n] -> [n, F]."""
-    return image.permute(0, 2, 3, 1)[0, 0]
+def _inner_product(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight_FD, bias_F, "none", [], "")

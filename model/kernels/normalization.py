@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.kernels.precision import as_wide, cast
+
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, over the last axis, cast once at the end to `dtype` (default: that of x)."""
     if _is_decoding(x_BTD):
-        wide = torch.promote_types(x_BTD.dtype, torch.float32)
-        return F.rms_norm(x_BTD.to(wide), weight_D.shape, weight_D.to(wide), eps).to(dtype or x_BTD.dtype)
+        return cast(_normal(as_wide(x_BTD), eps).mul_(weight_D), dtype or x_BTD.dtype)
     return _RMSNorm.apply(x_BTD, None, weight_D, eps, 1, dtype or x_BTD.dtype)
 
 
@@ -30,9 +31,8 @@ def gated_rms_norm(
 ) -> Tensor:
     """RMSNorm of y * silu(gate) within each of `groups` equal runs of channels (gate first, then norm)."""
     if _is_decoding(y_BTD):
-        gated_BTgd = _gated(y_BTD, gate_BTD, groups)
-        normal_BTD = F.rms_norm(gated_BTgd, gated_BTgd.shape[-1:], eps=eps).flatten(-2)
-        return normal_BTD.mul_(weight_D).to(dtype or gate_BTD.dtype)
+        normal_BTgd = _normal(_gated(y_BTD, gate_BTD, groups), eps)
+        return cast(normal_BTgd.flatten(-2).mul_(weight_D), dtype or gate_BTD.dtype)
     return _RMSNorm.apply(y_BTD, gate_BTD, weight_D, eps, groups, dtype or gate_BTD.dtype)
 
 
@@ -46,6 +46,11 @@ DECODING_NUMBERS = 2**16
 
 def _is_decoding(x_BTD: Tensor) -> bool:
     return x_BTD.numel() <= DECODING_NUMBERS and not torch.is_grad_enabled()
+
+
+def _normal(x: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the last axis, in as few operations as there can be."""
+    return x * torch.rsqrt_(x.square().mean(-1, keepdim=True).add_(eps))
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -115,8 +120,7 @@ def _slabs(x_nD: Tensor) -> Iterator[slice]:
 
 def _gated(x_nD: Tensor, gate_nD: Tensor | None, groups: int) -> Tensor:
     """x, times silu(gate) if there is one, in float32 or wider, as [..., g, D / g]."""
-    wide = torch.promote_types(x_nD.dtype, torch.float32)
-    x_nD = x_nD.to(wide)
+    x_nD = as_wide(x_nD)
     if gate_nD is not None:
-        x_nD = F.silu(gate_nD.to(wide)).mul_(x_nD)
+        x_nD = F.silu(as_wide(gate_nD)).mul_(x_nD)
     return x_nD.unflatten(-1, (groups, -1))

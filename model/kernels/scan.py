@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.kernels.documents import Documents
+from model.kernels.precision import cast
 
 
 def chunked_scan(
@@ -68,16 +69,16 @@ def scan_step(
     wide = state_BHPN.dtype
     batch, heads, head_dim, state_size = state_BHPN.shape
     groups = B_BGN.shape[1]
-    dt_BH = F.softplus(dt_BH.to(wide) + dt_bias_H)
-    decay_BH = torch.exp(dt_BH * -torch.exp(A_log_H.to(wide)))
-    x_BHP = x_BHP.to(wide)
-    state_BHPN.mul_(decay_BH[..., None, None])
+    x_BHP = cast(x_BHP, wide)
+    dt_BH = F.softplus(cast(dt_BH, wide) + cast(dt_bias_H, wide))
+    decay_BH = torch.exp_(torch.exp(cast(A_log_H, wide)).neg_() * dt_BH)
+    state_BHPN.mul_(decay_BH.view(batch, heads, 1, 1))
     state_BGMN = state_BHPN.view(batch, groups, -1, state_size)
-    dtx_BGM1 = (dt_BH[..., None] * x_BHP).view(batch, groups, -1, 1)
-    state_BGMN.addcmul_(dtx_BGM1, B_BGN.to(wide)[:, :, None])
+    dtx_BGM1 = (x_BHP * dt_BH.unsqueeze(-1)).view(batch, groups, -1, 1)
+    state_BGMN.addcmul_(dtx_BGM1, cast(B_BGN, wide).unsqueeze(2))
     # Not matmul: MKL's batched product with a vector is two to three times slower.
-    y_BGM = torch.linalg.vecdot(state_BGMN, C_BGN.to(wide)[:, :, None])
-    return y_BGM.view(batch, heads, head_dim).addcmul_(x_BHP, D_H.to(wide)[:, None])
+    y_BGM = torch.linalg.vecdot(state_BGMN, cast(C_BGN, wide).unsqueeze(2))
+    return y_BGM.view(batch, heads, head_dim).addcmul_(x_BHP, cast(D_H, wide).unsqueeze(-1))
 
 
 class _ChunkedScan(torch.autograd.Function):
@@ -101,6 +102,7 @@ class _ChunkedScan(torch.autograd.Function):
         y_BTHP = torch.empty_like(x_BTHP, memory_format=torch.contiguous_format)
         final_BHPN = torch.empty(batch, heads, head_dim, state_size, dtype=dt_BTH.dtype, device=x_BTHP.device)
         states = []
+        scratch = _Scratch(dt_BTH)
         for b in range(batch):
             row = _Row.of(
                 x_BTHP[b],
@@ -110,6 +112,7 @@ class _ChunkedScan(torch.autograd.Function):
                 C_BTGN[b],
                 chunk_size,
                 None if runs_BT is None else runs_BT[b],
+                scratch,
             )
             initial = None if initial_state_BHPN is None else initial_state_BHPN[b]
             state_sGNM = row.pass_states(initial)
@@ -130,6 +133,7 @@ class _ChunkedScan(torch.autograd.Function):
         )
         grad_dt = torch.empty_like(dt_BTH)
         grad_A, grad_D = torch.zeros_like(A_H), torch.zeros_like(D_H)
+        scratch = _Scratch(dt_BTH)
         for b, state_sGNM in enumerate(states):
             row = _Row.of(
                 x_BTHP[b],
@@ -139,6 +143,7 @@ class _ChunkedScan(torch.autograd.Function):
                 C_BTGN[b],
                 ctx.chunk_size,
                 None if runs_BT is None else runs_BT[b],
+                scratch,
             )
             grads = row.backward(grad_y_BTHP[b], state_sGNM[:-1], A_H, D_H)
             grad_x[b], grad_dt[b], grad_B[b], grad_C[b] = grads.x_THP, grads.dt_TH, grads.B_TGN, grads.C_TGN
@@ -157,11 +162,27 @@ class _RowGradients:
     D_H: Tensor
 
 
+class _Scratch:
+    """Working memory that the rows of a batch use one after the other: fresh memory costs a page fault every 4 KiB, more
+    than most elementwise work on it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.buffers: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """The buffer of that name, uninitialized at its first use."""
+        if name not in self.buffers:
+            self.buffers[name] = torch.empty(shape, dtype=self.like.dtype, device=self.like.device)
+        return self.buffers[name]
+
+
 @dataclass
 class _Row:
     """One sequence cut into chunks, and the quantities that both passes need. M is R * P, a group's channels."""
 
     length: int
+    scratch: _Scratch
     x_cQHP: Tensor
     dt_cHQ: Tensor
     B_cGQN: Tensor
@@ -182,13 +203,22 @@ class _Row:
         C_TGN: Tensor,
         chunk_size: int,
         runs_T: Tensor | None,
+        scratch: _Scratch,
     ) -> "_Row":
         length, wide = x_THP.shape[0], dt_TH.dtype
-        x_cQHP = _chunk(x_THP, chunk_size).to(wide)
+        x_cQHP = _chunk(x_THP, chunk_size)
+        chunks, chunk, heads, head_dim = x_cQHP.shape
+        groups, state_size = B_TGN.shape[1:]
+        if x_cQHP.dtype != wide:
+            x_cQHP = scratch("x", *x_cQHP.shape).copy_(x_cQHP)
         dt_cHQ = _chunk(dt_TH, chunk_size).transpose(1, 2).contiguous()
-        B_cGQN = _chunk(B_TGN, chunk_size).transpose(1, 2).to(wide, memory_format=torch.contiguous_format)
-        C_cGQN = _chunk(C_TGN, chunk_size).transpose(1, 2).to(wide, memory_format=torch.contiguous_format)
-        visible = torch.ones(x_cQHP.shape[1], x_cQHP.shape[1], dtype=torch.bool, device=x_THP.device).tril_()
+        B_cGQN = scratch("B", chunks, groups, chunk, state_size).copy_(
+            _chunk(B_TGN, chunk_size).transpose(1, 2)
+        )
+        C_cGQN = scratch("C", chunks, groups, chunk, state_size).copy_(
+            _chunk(C_TGN, chunk_size).transpose(1, 2)
+        )
+        visible = torch.ones(chunk, chunk, dtype=torch.bool, device=x_THP.device).tril_()
         if runs_T is None:
             a_cHQ = (dt_cHQ * A_H[:, None]).cumsum_(-1)
             from_entry_cHQ = torch.exp(a_cHQ)
@@ -203,30 +233,49 @@ class _Row:
             to_exit_cHQ = (a_cHQ[..., -1:] - a_cHQ).clamp_(max=0).exp_() * (runs_cQ == runs_cQ[:, -1:])[
                 :, None
             ]
-        dtx_cHQP = torch.mul(x_cQHP.transpose(1, 2), dt_cHQ[..., None], out=_empty_like_heads_first(x_cQHP))
+        dtx_cHQP = torch.mul(
+            x_cQHP.transpose(1, 2), dt_cHQ[..., None], out=scratch("dtx", chunks, heads, chunk, head_dim)
+        )
         return cls(
-            length, x_cQHP, dt_cHQ, B_cGQN, C_cGQN, a_cHQ, visible, from_entry_cHQ, to_exit_cHQ, dtx_cHQP
+            length,
+            scratch,
+            x_cQHP,
+            dt_cHQ,
+            B_cGQN,
+            C_cGQN,
+            a_cHQ,
+            visible,
+            from_entry_cHQ,
+            to_exit_cHQ,
+            dtx_cHQP,
         )
 
     def decay(self) -> Tensor:
         """exp(a_t - a_s) [c, H, Q, Q] for s <= t; 1 or less, and meaningless, elsewhere."""
-        return (self.a_cHQ[..., :, None] - self.a_cHQ[..., None, :]).clamp_(max=0).exp_()
+        out = self.scratch("decay", *self.a_cHQ.shape, self.a_cHQ.shape[-1])
+        return torch.sub(self.a_cHQ[..., :, None], self.a_cHQ[..., None, :], out=out).clamp_(max=0).exp_()
 
     def scores(self) -> Tensor:
         """C_t . B_s [c, G, Q, Q], zero where s is not visible from t."""
-        return torch.matmul(self.C_cGQN, self.B_cGQN.transpose(2, 3)).mul_(self.visible)
+        return self.product("scores", self.C_cGQN, self.B_cGQN.transpose(2, 3)).mul_(self.visible)
+
+    def product(self, name: str, left: Tensor, right: Tensor) -> Tensor:
+        """The batched matrix product of two [c, H or G, ., .], in the scratch buffer of that name."""
+        out = self.scratch(name, *left.shape[:3], right.shape[3])
+        torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out=out.view(-1, *out.shape[2:]))
+        return out
 
     def by_group(self, per_head: Tensor) -> Tensor:
         """[c, H, ...] seen as [c, G, R, ...]."""
         chunks, groups = self.B_cGQN.shape[:2]
         return per_head.view(chunks, groups, -1, *per_head.shape[2:])
 
-    def channels_last(self, per_head_cHQP: Tensor, weight_cHQ: Tensor) -> Tensor:
+    def channels_last(self, name: str, per_head_cHQP: Tensor, weight_cHQ: Tensor) -> Tensor:
         """weight * value, [c, H, Q, P] laid out as [c, G, Q, M] so that a group's heads share one matrix product."""
         chunks, groups, chunk, _ = self.B_cGQN.shape
         value_cGQRP = self.by_group(per_head_cHQP).transpose(2, 3)
         weight_cGQR1 = self.by_group(weight_cHQ).transpose(2, 3)[..., None]
-        out = torch.empty(value_cGQRP.shape, dtype=value_cGQRP.dtype, device=value_cGQRP.device)
+        out = self.scratch(name, *value_cGQRP.shape)
         return torch.mul(value_cGQRP, weight_cGQR1, out=out).view(chunks, groups, chunk, -1)
 
     def chunk_decay(self) -> Tensor:
@@ -235,17 +284,23 @@ class _Row:
 
     def pass_states(self, initial_HPN: Tensor | None) -> Tensor:
         """The state before each chunk and after the last, [c + 1, G, N, M]."""
-        inflow_cGNM = torch.matmul(
-            self.B_cGQN.transpose(2, 3), self.channels_last(self.dtx_cHQP, self.to_exit_cHQ)
-        )
-        chunks, groups, state_size, channels = inflow_cGNM.shape
-        state_sGNM = inflow_cGNM.new_zeros(chunks + 1, groups, state_size, channels)
-        if initial_HPN is not None:
+        weighted_dtx_cGQM = self.channels_last("weighted", self.dtx_cHQP, self.to_exit_cHQ)
+        chunks, groups, _, channels = weighted_dtx_cGQM.shape
+        state_size = self.B_cGQN.shape[3]
+        state_sGNM = weighted_dtx_cGQM.new_empty(chunks + 1, groups, state_size, channels)
+        if initial_HPN is None:
+            state_sGNM[0] = 0
+        else:
             state_sGNM[0] = initial_HPN.reshape(groups, channels, state_size).transpose(1, 2)
-        state_sGNM[1:] = inflow_cGNM
-        states_GNRP = state_sGNM.unflatten(3, (-1, self.dtx_cHQP.shape[3])).unbind()
-        for k, decay_G1R1 in enumerate(self.chunk_decay().unbind()):
-            states_GNRP[k + 1].addcmul_(states_GNRP[k], decay_G1R1)
+        # Each chunk's inflow first, then what survives of the state before it.
+        torch.bmm(
+            self.B_cGQN.transpose(2, 3).flatten(0, 1),
+            weighted_dtx_cGQM.flatten(0, 1),
+            out=state_sGNM[1:].view(-1, state_size, channels),
+        )
+        states = state_sGNM.unflatten(3, (-1, self.dtx_cHQP.shape[3])).unbind()
+        for before, after, decay_G1R1 in zip(states, states[1:], self.chunk_decay().unbind(), strict=False):
+            after.addcmul_(before, decay_G1R1)
         return state_sGNM
 
     def state_as_HPN(self, state_GNM: Tensor) -> Tensor:
@@ -256,12 +311,15 @@ class _Row:
         """Write y = within-chunk part + entry state's part + D x into `y_THP`."""
         mixing_cHQQ = self.decay()
         self.by_group(mixing_cHQQ).mul_(self.scores()[:, :, None])
-        y_cHQP = torch.matmul(mixing_cHQQ, self.dtx_cHQP)
-        carried_cGQM = torch.matmul(self.C_cGQN, entry_cGNM)
+        y_cHQP = self.product("y", mixing_cHQQ, self.dtx_cHQP)
+        carried_cGQM = self.product("carried", self.C_cGQN, entry_cGNM)
         y_cGRQP, carried_cGRQP = self.by_group(y_cHQP), self._heads_of(carried_cGQM)
         y_cGRQP.addcmul_(carried_cGRQP, self.by_group(self.from_entry_cHQ)[..., None])
-        y_cQHP = torch.addcmul(y_cHQP.transpose(1, 2), self.x_cQHP, D_H[:, None])
-        y_THP.copy_(y_cQHP.flatten(0, 1)[: self.length])
+        y_cQHP = y_cHQP.transpose(1, 2)
+        if self.length == y_cQHP.shape[0] * y_cQHP.shape[1] and y_THP.dtype == y_cQHP.dtype:
+            torch.addcmul(y_cQHP, self.x_cQHP, D_H[:, None], out=y_THP.view(y_cQHP.shape))
+        else:
+            y_THP.copy_(y_cQHP.addcmul_(self.x_cQHP, D_H[:, None]).flatten(0, 1)[: self.length])
 
     def _heads_of(self, grouped_cGQM: Tensor) -> Tensor:
         """[c, G, Q, M] seen as [c, G, R, Q, P]."""
@@ -269,13 +327,15 @@ class _Row:
         return grouped_cGQM.unflatten(3, (-1, head_dim)).transpose(2, 3)
 
     def backward(self, grad_y_THP: Tensor, entry_cGNM: Tensor, A_H: Tensor, D_H: Tensor) -> _RowGradients:
-        wide, chunk = self.dt_cHQ.dtype, self.x_cQHP.shape[1]
-        dy_cQHP = _chunk(grad_y_THP, chunk).to(wide)
-        dy_cHQP = dy_cQHP.transpose(1, 2).contiguous()
+        chunk = self.x_cQHP.shape[1]
+        groups, state_size, channels = entry_cGNM.shape[1:]
+        dy_cQHP = _chunk(grad_y_THP, chunk)
+        dy_cHQP = self.scratch("dy", *self.dtx_cHQP.shape).copy_(dy_cQHP.transpose(1, 2))
+        dy_cQHP = dy_cHQP.transpose(1, 2)
 
         # Within the chunk: y = mixing @ dtx with mixing = decay * scores.
         decay_cHQQ, scores_cGQQ = self.decay(), self.scores()
-        dmixing_cHQQ = torch.matmul(dy_cHQP, self.dtx_cHQP.transpose(2, 3))
+        dmixing_cHQQ = self.product("dmixing", dy_cHQP, self.dtx_cHQP.transpose(2, 3))
         dmixing_cHQQ.mul_(decay_cHQQ)
         dscores_cGQQ = self.by_group(dmixing_cHQQ).sum(2).mul_(self.visible)
         self.by_group(dmixing_cHQQ).mul_(scores_cGQQ[:, :, None])  # now the gradient of a_t - a_s
@@ -284,34 +344,44 @@ class _Row:
         da_cHQ = dmixing_cHQQ.sum(3) - dmixing_cHQQ.sum(2)
         mixing_cHQQ = decay_cHQQ
         self.by_group(mixing_cHQQ).mul_(scores_cGQQ[:, :, None])
-        ddtx_cHQP = torch.matmul(mixing_cHQQ.transpose(2, 3), dy_cHQP)
-        dC_cGQN = torch.matmul(dscores_cGQQ, self.B_cGQN)
-        dB_cGQN = torch.matmul(dscores_cGQQ.transpose(2, 3), self.C_cGQN)
+        ddtx_cHQP = self.product("ddtx", mixing_cHQQ.transpose(2, 3), dy_cHQP)
+        dC_cGQN = self.product("dC", dscores_cGQQ, self.B_cGQN)
+        dB_cGQN = self.product("dB", dscores_cGQQ.transpose(2, 3), self.C_cGQN)
 
         # The entry state's part: y += from_entry * (C @ entry).
-        weighted_dy_cGQM = self.channels_last(dy_cHQP, self.from_entry_cHQ)
-        dC_cGQN += torch.matmul(weighted_dy_cGQM, entry_cGNM.transpose(2, 3))
-        carried_cGRQP = self._heads_of(torch.matmul(self.C_cGQN, entry_cGNM))
-        dfrom_entry_cHQ = (self.by_group(dy_cHQP) * carried_cGRQP).sum(-1).flatten(1, 2)
+        weighted_dy_cGQM = self.channels_last("weighted", dy_cHQP, self.from_entry_cHQ)
+        self._add_product(dC_cGQN, weighted_dy_cGQM, entry_cGNM.transpose(2, 3))
+        carried_cGRQP = self._heads_of(self.product("carried", self.C_cGQN, entry_cGNM))
+        along_cGRQP = self.scratch("along", *carried_cGRQP.shape)
+        dfrom_entry_cHQ = (
+            torch.mul(self.by_group(dy_cHQP), carried_cGRQP, out=along_cGRQP).sum(-1).flatten(1, 2)
+        )
         da_cHQ.addcmul_(dfrom_entry_cHQ, self.from_entry_cHQ)
 
         # Between chunks, last to first: exit = chunk_decay * entry + B^T @ (to_exit * dtx).
-        dentry_cGNM = torch.matmul(self.C_cGQN.transpose(2, 3), weighted_dy_cGQM)
-        dstate_sGNM = torch.cat([dentry_cGNM, torch.zeros_like(dentry_cGNM[:1])])
-        dstates_GNRP = dstate_sGNM.unflatten(3, (-1, self.dtx_cHQP.shape[3])).unbind()
-        decays_G1R1 = self.chunk_decay().unbind()
-        for k in reversed(range(len(decays_G1R1))):
-            dstates_GNRP[k].addcmul_(dstates_GNRP[k + 1], decays_G1R1[k])
+        dstate_sGNM = self.scratch("dstate", entry_cGNM.shape[0] + 1, groups, state_size, channels)
+        dstate_sGNM[-1] = 0
+        torch.bmm(
+            self.C_cGQN.transpose(2, 3).flatten(0, 1),
+            weighted_dy_cGQM.flatten(0, 1),
+            out=dstate_sGNM[:-1].view(-1, state_size, channels),
+        )
+        dstates = dstate_sGNM.unflatten(3, (-1, self.dtx_cHQP.shape[3])).unbind()
+        decays = self.chunk_decay().unbind()
+        for k in reversed(range(len(decays))):
+            dstates[k].addcmul_(dstates[k + 1], decays[k])
         dexit_cGNM = dstate_sGNM[1:]
-        survived_cGRP = (dexit_cGNM * entry_cGNM).sum(2).unflatten(2, (-1, self.dtx_cHQP.shape[3]))
-        survived_cH = survived_cGRP.sum(3).flatten(1)
-        da_cHQ[..., -1] += survived_cH * self.from_entry_cHQ[..., -1]
-        weighted_dtx_cGQM = self.channels_last(self.dtx_cHQP, self.to_exit_cHQ)
-        dB_cGQN += torch.matmul(weighted_dtx_cGQM, dexit_cGNM.transpose(2, 3))
-        dinflow_cGRQP = self._heads_of(torch.matmul(self.B_cGQN, dexit_cGNM))
+        survived_cHNP = self._chunk_dot(dexit_cGNM, entry_cGNM)
+        da_cHQ[..., -1] += survived_cHNP * self.from_entry_cHQ[..., -1]
+        weighted_dtx_cGQM = self.channels_last("weighted", self.dtx_cHQP, self.to_exit_cHQ)
+        self._add_product(dB_cGQN, weighted_dtx_cGQM, dexit_cGNM.transpose(2, 3))
+        dinflow_cGRQP = self._heads_of(self.product("carried", self.B_cGQN, dexit_cGNM))
         self.by_group(ddtx_cHQP).addcmul_(dinflow_cGRQP, self.by_group(self.to_exit_cHQ)[..., None])
         dto_exit_cHQ = (
-            (self.by_group(self.dtx_cHQP) * dinflow_cGRQP).sum(-1).flatten(1, 2).mul_(self.to_exit_cHQ)
+            torch.mul(self.by_group(self.dtx_cHQP), dinflow_cGRQP, out=along_cGRQP)
+            .sum(-1)
+            .flatten(1, 2)
+            .mul_(self.to_exit_cHQ)
         )
         da_cHQ -= dto_exit_cHQ
         da_cHQ[..., -1] += dto_exit_cHQ.sum(-1)
@@ -319,17 +389,26 @@ class _Row:
         # a is a running sum of dt A; dtx is dt x; D passes x straight through.
         ddtA_cHQ = self._reverse_running_sum(da_cHQ)
         x_cHQP = self.x_cQHP.transpose(1, 2)
-        ddt_cHQ = (ddtx_cHQP * x_cHQP).sum(-1).addcmul_(ddtA_cHQ, A_H[:, None])
-        dx_cQHP = torch.mul(ddtx_cHQP.transpose(1, 2), self.dt_cHQ.transpose(1, 2)[..., None])
-        dx_cQHP.addcmul_(dy_cQHP, D_H[:, None])
+        along_cHQP = along_cGRQP.view(self.dtx_cHQP.shape)
+        ddt_cHQ = torch.mul(ddtx_cHQP, x_cHQP, out=along_cHQP).sum(-1).addcmul_(ddtA_cHQ, A_H[:, None])
+        dD_H = torch.mul(dy_cHQP, x_cHQP, out=along_cHQP).sum((0, 2, 3))
+        dx_cHQP = ddtx_cHQP.mul_(self.dt_cHQ[..., None]).addcmul_(dy_cHQP, D_H[:, None, None])
         return _RowGradients(
-            x_THP=self._tokens(dx_cQHP),
+            x_THP=self._tokens(dx_cHQP.transpose(1, 2)),
             dt_TH=self._tokens(ddt_cHQ.transpose(1, 2)),
             A_H=(ddtA_cHQ * self.dt_cHQ).sum((0, 2)),
             B_TGN=self._tokens(dB_cGQN.transpose(1, 2)),
             C_TGN=self._tokens(dC_cGQN.transpose(1, 2)),
-            D_H=(dy_cQHP * self.x_cQHP).sum((0, 1, 3)),
+            D_H=dD_H,
         )
+
+    def _add_product(self, total_cGQN: Tensor, left: Tensor, right: Tensor) -> None:
+        total_cGQN.flatten(0, 1).baddbmm_(left.flatten(0, 1), right.flatten(0, 1))
+
+    def _chunk_dot(self, left_cGNM: Tensor, right_cGNM: Tensor) -> Tensor:
+        """Sum over each head's state, [c, H]."""
+        product = torch.mul(left_cGNM, right_cGNM, out=self.scratch("dot", *left_cGNM.shape))
+        return product.sum(2).unflatten(2, (-1, self.x_cQHP.shape[3])).sum(3).flatten(1, 2)
 
     def _reverse_running_sum(self, da_cHQ: Tensor) -> Tensor:
         """Gradient of the running sum: each element collects what came after it in its chunk and document."""
@@ -338,6 +417,7 @@ class _Row:
         return torch.matmul(da_cHQ, self.visible[:, 0].to(da_cHQ.dtype))
 
     def _tokens(self, chunked: Tensor) -> Tensor:
+        """[c, Q, ...] -> [T, ...], or [c, Q, ...] itself, whose copy into a buffer needs no reshape."""
         return chunked.flatten(0, 1)[: self.length]
 
 
@@ -357,8 +437,3 @@ def _chunk_runs(runs_T: Tensor, chunk_size: int) -> Tensor:
         if missing
         else (runs_T.unflatten(0, (-1, chunk_size)))
     )
-
-
-def _empty_like_heads_first(x_cQHP: Tensor) -> Tensor:
-    chunks, chunk, heads, head_dim = x_cQHP.shape
-    return torch.empty(chunks, heads, chunk, head_dim, dtype=x_cQHP.dtype, device=x_cQHP.device)

@@ -1,4 +1,7 @@
-"""Squared ReLU that keeps one tensor, relu(x), instead of two."""
+"""The squared-ReLU feed-forward, down(relu(up(x))^2), that keeps one wide tensor, relu(up(x)), instead of three.
+
+Shapes: B batch, T tokens, n tokens in all, D hidden size, F inner width.
+"""
 
 from typing import Any
 
@@ -6,23 +9,38 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.kernels.matmul import input_gradient, linear, weight_gradient
+
 
 def squared_relu(x: Tensor) -> Tensor:
     """relu(x)^2, elementwise."""
-    if torch.is_grad_enabled():
-        return _SquaredReLU.apply(x)
-    return torch.relu(x).square_()
+    positive = torch.relu(x)
+    return positive.square() if torch.is_grad_enabled() else positive.square_()
 
 
-class _SquaredReLU(torch.autograd.Function):
+def squared_relu_mlp(x_BTD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
+    """relu(x up^T)^2 down^T, [B, T, D], in the dtype of x. Differentiable."""
+    return _SquaredReLUMLP.apply(x_BTD, up_FD, down_DF)
+
+
+class _SquaredReLUMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        positive = torch.relu(x)
-        ctx.save_for_backward(positive)
-        return positive * positive
+    def forward(ctx: Any, x_BTD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
+        positive_BTF = linear(x_BTD, up_FD).relu_()  # not oneDNN's fused one, which turns NaN into 0
+        ctx.save_for_backward(x_BTD, positive_BTF, up_FD, down_DF)
+        return linear(positive_BTF.square(), down_DF)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        return (grad * positive).mul_(2)
+    def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor, ...]:
+        x_BTD, positive_BTF, up_FD, down_DF = ctx.saved_tensors
+        grad_nD, x_nD, positive_nF = (
+            grad_BTD.flatten(0, -2),
+            x_BTD.flatten(0, -2),
+            positive_BTF.flatten(0, -2),
+        )
+        ddown_DF = weight_gradient(grad_nD, positive_nF.square())
+        # The derivative of relu(h)^2 is 2 relu(h); the 2 waits until the tensors are narrow.
+        half_nF = input_gradient(grad_nD, down_DF, times=positive_nF)
+        dup_FD = weight_gradient(half_nF, x_nD).mul_(2)
+        return input_gradient(half_nF, up_FD).mul_(2).view(x_BTD.shape), dup_FD, ddown_DF

@@ -9,6 +9,9 @@ class Linear(nn.Linear):
     """`torch.nn.Linear` that computes in the dtype of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight.dtype == x.dtype:
-            return linear(x, self.weight, self.bias)
-        return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        return linear(x, self.weight_as(x), None if self.bias is None else self.bias.to(x.dtype))
+
+    def weight_as(self, x: Tensor) -> Tensor:
+        """The weight in the dtype of `x`."""
+        weight = self.weight
+        return weight if weight.dtype == x.dtype else weight.to(x.dtype)

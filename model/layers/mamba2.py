@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from model.config import HybridConfig
 from model.inference.state import MambaState
-from model.kernels.convolution import causal_conv, causal_conv_step
+from model.kernels.convolution import causal_conv_step, split_causal_conv
 from model.kernels.documents import Documents
+from model.kernels.matmul import split_linear
 from model.kernels.scan import chunked_scan, scan_step
 from model.layers.linear import Linear
 from model.layers.norm import GatedRMSNorm
@@ -46,42 +47,48 @@ class Mamba2(nn.Module):
         self, x_BTD: Tensor, documents: Documents | None = None, state: MambaState | None = None
     ) -> Tensor:
         """With a state, the tokens follow those it has seen; it is updated in place."""
-        gate, xBC_BTC, dt_BTH = self.in_proj(x_BTD).split(self.in_proj_split, dim=-1)
+        batch, length, _ = x_BTD.shape
+        gate, xBC_BTC, dt_BTH = self._project_in(x_BTD)
         weight_CK = self.conv1d.weight[:, 0].to(xBC_BTC.dtype)
         bias_C = None if self.conv1d.bias is None else self.conv1d.bias.to(xBC_BTC.dtype)
         if state is None:
-            xBC_BTC = causal_conv(xBC_BTC, weight_CK, bias_C, documents)
+            x, B, C = split_causal_conv(xBC_BTC, weight_CK, bias_C, documents, self.conv_split)
         else:
             xBC_BTC = causal_conv_step(xBC_BTC, weight_CK, bias_C, state.conv_BJC)
-        x, B, C = xBC_BTC.split(self.conv_split, dim=-1)
-        x_BTHP = x.unflatten(-1, (self.heads, self.head_dim))
-        B_BTGN, C_BTGN = B.unflatten(-1, (self.groups, -1)), C.unflatten(-1, (self.groups, -1))
-        if state is not None and x_BTD.shape[1] == 1:
+            x, B, C = xBC_BTC.split(self.conv_split, dim=-1)
+        if state is not None and length == 1:
             y_BHP = scan_step(
-                x_BTHP[:, 0],
+                x.view(batch, self.heads, self.head_dim),
                 dt_BTH[:, 0],
                 self.A_log,
-                B_BTGN[:, 0],
-                C_BTGN[:, 0],
+                B.view(batch, self.groups, -1),
+                C.view(batch, self.groups, -1),
                 self.D,
                 self.dt_bias,
                 state.ssm_BHPN,
             )
-            y_BTHP = y_BHP[:, None].to(x_BTHP.dtype)
-        else:
-            initial = None if state is None else state.ssm_BHPN
-            y_BTHP, final_BHPN = chunked_scan(
-                x_BTHP,
-                dt_BTH,
-                self.A_log,
-                B_BTGN,
-                C_BTGN,
-                self.D,
-                self.dt_bias,
-                self.chunk_size,
-                documents,
-                initial,
-            )
-            if state is not None:
-                state.ssm_BHPN.copy_(final_BHPN)
+            return self.out_proj(self.norm(y_BHP.view(batch, 1, -1), gate))
+        x_BTHP = x.unflatten(-1, (self.heads, self.head_dim))
+        B_BTGN, C_BTGN = B.unflatten(-1, (self.groups, -1)), C.unflatten(-1, (self.groups, -1))
+        initial = None if state is None else state.ssm_BHPN
+        y_BTHP, final_BHPN = chunked_scan(
+            x_BTHP,
+            dt_BTH,
+            self.A_log,
+            B_BTGN,
+            C_BTGN,
+            self.D,
+            self.dt_bias,
+            self.chunk_size,
+            documents,
+            initial,
+        )
+        if state is not None:
+            state.ssm_BHPN.copy_(final_BHPN)
         return self.out_proj(self.norm(y_BTHP.flatten(2), gate))
+
+    def _project_in(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
+        """Gate, convolution inputs and raw dt."""
+        if torch.is_grad_enabled() and self.in_proj.bias is None:
+            return split_linear(x_BTD, self.in_proj.weight_as(x_BTD), self.in_proj_split)
+        return self.in_proj(x_BTD).split(self.in_proj_split, dim=-1)

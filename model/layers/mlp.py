@@ -1,9 +1,10 @@
 """The feed-forward mixer: up, squared ReLU, down; no gate."""
 
+import torch
 from torch import Tensor, nn
 
 from model.config import HybridConfig
-from model.kernels.squared_relu import squared_relu
+from model.kernels.squared_relu import squared_relu, squared_relu_mlp
 from model.layers.linear import Linear
 
 
@@ -16,4 +17,6 @@ class MLP(nn.Module):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.up_proj.bias is None:
+            return squared_relu_mlp(x_BTD, self.up_proj.weight_as(x_BTD), self.down_proj.weight_as(x_BTD))
         return self.down_proj(squared_relu(self.up_proj(x_BTD)))

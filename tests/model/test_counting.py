@@ -1,9 +1,11 @@
 """The formulas against the tensors and against what runs."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 from model.config import HybridConfig
 from model.counting import (
@@ -16,8 +18,14 @@ from model.counting import (
 )
 from model.hybrid import HybridLM
 from model.inference.state import InferenceState, KeyValueCache, MambaState
+
 from model.presets import PRESETS
 from tests.model.miniatures import MINIATURES, miniature, random_ids, randomized
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def _inner_product_flops(x_shape, weight_shape, *_args, out_shape=None, **_kwargs) -> int:
+    return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 def on_meta(config: HybridConfig) -> HybridLM:

@@ -193,8 +193,8 @@ MUTATIONS = {
     "scan: gradient of the running sum": Mutation(
         scan, "chunked_scan", "if self.visible.dim() == 2:", "if True:"
     ),
-    "convolution: taps": Mutation(convolution, "causal_conv", "x_TC[:-back] * same_T1", "x_TC[:-back]"),
-    "convolution: gradient": Mutation(convolution, "causal_conv", "dpre_TC[back:] * same_T1", "dpre_TC[back:]"),
+    "convolution: taps": Mutation(convolution, "split_causal_conv", "x_TC[:-back] * same_T1", "x_TC[:-back]"),
+    "convolution: gradient": Mutation(convolution, "split_causal_conv", "dpre_TC[back:] * same_T1", "dpre_TC[back:]"),
 }  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def test_the_check_notices_a_missing_reset(lm: HybridLM, name: str, monkeypatch:
     assert leaks(lm, Pack.of(lm, (21, 22, 17)))
 
 
-@pytest.mark.parametrize("user", ["mamba2.chunked_scan", "mamba2.causal_conv", "attention.causal_attention"])
+@pytest.mark.parametrize("user", ["mamba2.chunked_scan", "mamba2.split_causal_conv", "attention.causal_attention"])
 def test_the_check_notices_a_mixer_that_ignores_documents(
     lm: HybridLM, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

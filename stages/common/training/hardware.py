@@ -27,7 +27,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
     What MFU is a share of: the rate that this machine reaches, not the one on its data sheet.
     """
-    size = 8192 if device.type == "cuda" else 1024
+    size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(6):
