@@ -18,7 +18,6 @@ from model.counting import (
 )
 from model.hybrid import HybridLM
 from model.inference.state import InferenceState, KeyValueCache, MambaState
-
 from model.presets import PRESETS
 from tests.model.miniatures import MINIATURES, miniature, random_ids, randomized
 

@@ -219,7 +219,9 @@ def test_the_check_notices_a_missing_reset(lm: HybridLM, name: str, monkeypatch:
     assert leaks(lm, Pack.of(lm, (21, 22, 17)))
 
 
-@pytest.mark.parametrize("user", ["mamba2.chunked_scan", "mamba2.split_causal_conv", "attention.causal_attention"])
+@pytest.mark.parametrize(
+    "user", ["mamba2.chunked_scan", "mamba2.split_causal_conv", "attention.causal_attention"]
+)
 def test_the_check_notices_a_mixer_that_ignores_documents(
     lm: HybridLM, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
