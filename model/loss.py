@@ -19,8 +19,13 @@ from model.kernels.matmul import linear, linear_backward
 IGNORED = -100
 """Label of a token that is not trained on."""
 
-CHUNK_BYTES = 8 * 2**20
-"""Float32 logits of one chunk are kept to about this size."""
+_CHUNK_BYTES = 8 * 2**20
+_FEWEST_ROWS = 256
+
+
+def chunk_rows(vocab_size: int) -> int:
+    """Tokens whose logits are held at a time: about 8 MiB in float32, but enough of them to make a matrix product of."""
+    return max(_FEWEST_ROWS, _CHUNK_BYTES // (4 * vocab_size))
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
         weight_compute_VD = weight_VD.to(hidden_nD.dtype)
-        rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
+        rows = chunk_rows(weight_VD.shape[0])
         per_token_n = torch.zeros(labels_n.shape, dtype=wide, device=hidden_nD.device)
         dhidden_nD, dweight_VD = None, None
         if any(ctx.needs_input_grad):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from model.config import ATTENTION, MAMBA, MLP, HybridConfig
 from model.counting import count_parameters
-from model.loss import CHUNK_BYTES
+from model.loss import chunk_rows
 
 LOSS_CHUNKS = 4
 """Chunks of logits alive at once in the loss: logits, their exponentials, a gradient and its product."""
@@ -66,7 +66,7 @@ def training_memory(config: HybridConfig, sequences: int, length: int, precision
         mlp_activations=config.pattern.count(MLP) * tokens * _mlp_bytes(config, element),
         loss=tokens * config.hidden_size * (4 + 2 * element)
         + 4 * config.vocab_size * config.hidden_size
-        + LOSS_CHUNKS * CHUNK_BYTES,
+        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
     )
 
 
