@@ -19,12 +19,12 @@ from model.kernels.matmul import linear, linear_backward
 IGNORED = -100
 """Label of a token that is not trained on."""
 
-_CHUNK_BYTES = 8 * 2**20
+_CHUNK_BYTES = 4 * 2**20
 _FEWEST_ROWS = 256
 
 
 def chunk_rows(vocab_size: int) -> int:
-    """Tokens whose logits are held at a time: about 8 MiB in float32, but enough of them to make a matrix product of."""
+    """Tokens whose logits are held at a time: about 4 MiB in float32, but enough of them to make a matrix product of."""
     return max(_FEWEST_ROWS, _CHUNK_BYTES // (4 * vocab_size))
 
 
