@@ -1,6 +1,6 @@
 """Where a NaN or an infinity first appears in a forward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +28,23 @@ def _first_not_finite(lm: HybridLM, token_ids: Sequence[int]) -> str | None:
     for index, letter in enumerate(lm.config.pattern):
         named.append((f"layer {index} ({_MIXERS.get(letter, 'MLP')})", lm.backbone.layers[index]))
     named += [("the final norm", lm.backbone.norm_f), ("lm_head", lm.lm_head)]
+    return first_not_finite(named, lambda: lm(torch.tensor([list(token_ids)], device=lm.device)))
+
+
+def first_not_finite(named: Iterable[tuple[str, nn.Module]], forward: Callable[[], object]) -> str | None:
+    """Run `forward` and name the first of the modules whose output has a NaN or an infinity in it."""
     bad: list[str] = []
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def look(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if not bool(output.isfinite().all()):
+            if not bad and not bool(output.isfinite().all()):
                 bad.append(name)
 
         return module.register_forward_hook(look)
 
     handles = [watch(name, module) for name, module in named]
     try:
-        lm(torch.tensor([list(token_ids)], device=lm.device))
+        forward()
     finally:
         for handle in handles:
             handle.remove()

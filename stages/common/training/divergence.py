@@ -1,12 +1,11 @@
 """Naming the culprit when a loss or a gradient is not finite."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from model.errors import DivergedError
 from model.hybrid import HybridLM
+from model.inference.diagnosis import first_not_finite
 from stages.common.training.batches import Batch
 
 REMEDY = "lower --learning-rate or --clip, or look at these rows with `nano2 data show`"
@@ -36,23 +35,11 @@ def _first_bad_module(lm: HybridLM, batch: Batch) -> str:
     for name, parameter in lm.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             return f"the parameter {name} is not finite"
-    found: list[str] = []
-
-    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:  # noqa: ARG001
-            if isinstance(output, torch.Tensor) and not found and not bool(torch.isfinite(output).all()):
-                found.append(name)
-
-        return hook
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in lm.named_modules()]
-    try:
-        lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
-    finally:
-        for handle in handles:
-            handle.remove()
+    found = first_not_finite(
+        lm.named_modules(), lambda: lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
+    )
     return (
-        f"the first layer with a bad output is {found[0]}"
+        f"the first layer with a bad output is {found}"
         if found
         else "all layers are finite, the logits are not"
     )
