@@ -25,10 +25,9 @@ _PREFIX = "step-"
 
 @dataclass
 class Counters:
-    """Where a run stands: optimizer steps, trained tokens, and seconds spent on them."""
+    """Where a run stands: optimizer steps, and seconds spent on them."""
 
     step: int = 0
-    trained_tokens: int = 0
     seconds: float = 0.0
 
 

@@ -122,9 +122,7 @@ class TrainingLoop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         seconds = time.monotonic() - started
-        self.counters = Counters(
-            step + 1, self.counters.trained_tokens + batch.count, self.counters.seconds + seconds
-        )
+        self.counters = Counters(step + 1, self.counters.seconds + seconds)
         tok_per_s = self.settings.batch_tokens / seconds
         mfu = tok_per_s * self.flops_per_token / self.rate
         bar.update(1, loss=loss, tok_per_s=tok_per_s, mfu=mfu, memory_bytes=used_bytes(self.lm.device))
