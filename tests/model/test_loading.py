@@ -105,8 +105,11 @@ def test_parameters_can_be_trained(directory: Path) -> None:
 
 
 def test_mtp_tensors_are_left_out(directory: Path) -> None:
-    edit_tensors(directory, lambda tensors: tensors.update({"mtp.layers.0.norm.weight": torch.ones(3)}))
-    load(directory)
+    ids_BT = torch.arange(8)[None]
+    with torch.no_grad():
+        expected = load(directory)(ids_BT).logits
+        edit_tensors(directory, lambda tensors: tensors.update({"mtp.layers.0.norm.weight": torch.ones(3)}))
+        assert torch.equal(load(directory)(ids_BT).logits, expected)
 
 
 def test_sharded(directory: Path) -> None:
