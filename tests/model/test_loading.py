@@ -48,16 +48,13 @@ def edit_tensors(directory: Path, change: Callable[[dict[str, torch.Tensor]], ob
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def refused(directory: Path, *named: str) -> ArtifactError:
-    """Loading fails, and the message names what it should."""
+def refusal(directory: Path) -> str:
+    """What loading says when it fails, remedy included: one line, and where."""
     with pytest.raises(ArtifactError) as caught:
         load(directory)
-    message = f"{caught.value} {caught.value.remedy}"
     assert "\n" not in caught.value.what
-    for name in named:
-        assert name in message, message
     assert caught.value.where
-    return caught.value
+    return f"{caught.value} {caught.value.remedy}"
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -126,7 +123,7 @@ def test_a_missing_shard(directory: Path) -> None:
     save_weights(tensors, directory, max_shard_bytes=10_000)
     second = sorted(directory.glob("model-*.safetensors"))[1]
     second.unlink()
-    refused(directory, second.name)
+    assert second.name in refusal(directory)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 8, 100, 0.5, -1])
@@ -134,13 +131,13 @@ def test_truncated_weights(directory: Path, kept: float) -> None:
     path = directory / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
-    refused(directory, "model.safetensors")
+    assert "model.safetensors" in refusal(directory)
 
 
 def test_bytes_behind_the_weights(directory: Path) -> None:
     with (directory / "model.safetensors").open("ab") as file:
         file.write(b"more")
-    refused(directory, "model.safetensors")
+    assert "model.safetensors" in refusal(directory)
 
 
 def test_a_flipped_byte_in_the_header(directory: Path) -> None:
@@ -148,7 +145,7 @@ def test_a_flipped_byte_in_the_header(directory: Path) -> None:
     content = bytearray(path.read_bytes())
     content[20] ^= 0x40
     path.write_bytes(content)
-    refused(directory, "model.safetensors")
+    assert "model.safetensors" in refusal(directory)
 
 
 @pytest.mark.parametrize("place", [0.3, 0.99])
@@ -160,24 +157,26 @@ def test_a_flipped_byte_in_the_data(directory: Path, place: float) -> None:
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 0x01
     path.write_bytes(content)
-    refused(directory, "model.safetensors")
+    assert "model.safetensors" in refusal(directory)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_not_a_number(directory: Path, value: float) -> None:
     key = "backbone.layers.1.mixer.up_proj.weight"
     edit_tensors(directory, lambda tensors: tensors[key][3].fill_(value))
-    refused(directory, key)
+    assert key in refusal(directory)
 
 
 def test_a_missing_tensor(directory: Path) -> None:
     edit_tensors(directory, lambda tensors: tensors.pop("lm_head.weight"))
-    refused(directory, "lm_head.weight", "missing")
+    message = refusal(directory)
+    assert "lm_head.weight" in message
+    assert "missing" in message
 
 
 def test_a_tensor_too_many(directory: Path) -> None:
     edit_tensors(directory, lambda tensors: tensors.update({"backbone.layers.9.norm.weight": torch.ones(40)}))
-    refused(directory, "backbone.layers.9.norm.weight")
+    assert "backbone.layers.9.norm.weight" in refusal(directory)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +194,13 @@ def test_a_tensor_too_many(directory: Path) -> None:
 )
 def test_config_that_contradicts_the_shapes(directory: Path, changes: dict[str, Any], tensor: str) -> None:
     edit_config(directory, **changes)
-    refused(directory, tensor)
+    assert tensor in refusal(directory)
 
 
 def test_another_pattern_than_the_weights(directory: Path) -> None:
     layers = ["full_attention", "mlp", "linear_attention"]
     edit_config(directory, hybrid_override_pattern="*-M", layers_block_type=layers)
-    refused(directory, "backbone.layers.0.mixer")
+    assert "backbone.layers.0.mixer" in refusal(directory)
 
 
 @pytest.mark.parametrize(
@@ -221,45 +220,47 @@ def test_another_pattern_than_the_weights(directory: Path) -> None:
 )
 def test_unsupported_config(directory: Path, changes: dict[str, Any], key: str) -> None:
     edit_config(directory, **changes)
-    refused(directory, key, "config.json")
+    message = refusal(directory)
+    assert key in message
+    assert "config.json" in message
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"config"', "\xff"])
 def test_malformed_config(directory: Path, content: str) -> None:
     (directory / "config.json").write_bytes(content.encode("latin-1"))
-    refused(directory, "config.json")
+    assert "config.json" in refusal(directory)
 
 
 def test_absent_files(directory: Path, tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "no such directory")
+    assert "no such directory" in refusal(tmp_path / "nowhere")
     (directory / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
-    refused(directory, "model.safetensors")
+    assert "model.safetensors" in refusal(directory)
     (directory / "config.json").unlink()
-    refused(directory, "config.json")
+    assert "config.json" in refusal(directory)
 
 
 def test_a_file_in_place_of_a_directory(directory: Path) -> None:
-    refused(directory / "model.safetensors", "directory")
+    assert "directory" in refusal(directory / "model.safetensors")
 
 
 def test_integer_weights(directory: Path) -> None:
     edit_tensors(
         directory, lambda tensors: tensors.update({"lm_head.weight": torch.ones(96, 40, dtype=torch.int32)})
     )
-    refused(directory, "lm_head.weight")
+    assert "lm_head.weight" in refusal(directory)
 
 
 def test_both_spellings_of_one_tensor(directory: Path) -> None:
     """`backbone.norm_f.weight` and `model.norm_f.weight` are one parameter: which of the two is it?"""
     edit_tensors(directory, lambda tensors: tensors.update({"model.norm_f.weight": torch.zeros(40)}))
-    refused(directory, "norm_f.weight")
+    assert "norm_f.weight" in refusal(directory)
 
 
 def test_a_header_that_lies_about_its_length(directory: Path) -> None:
     path = directory / "model.safetensors"
     content = path.read_bytes()
     path.write_bytes(struct.pack("<Q", 2**62) + content[8:])
-    refused(directory, "model.safetensors")
+    assert "model.safetensors" in refusal(directory)
 
 
 def test_reading_the_config_alone(pristine: Path) -> None:
