@@ -33,5 +33,12 @@ def describe(device: str = "cpu", dtype: str = "float32") -> list[KernelPath]:
         ),
         KernelPath("linear layers", products, why_products),
         KernelPath("norms", "PyTorch, float32 statistics", "the one path there is, on every device"),
+        _decoding(device, dtype),
         KernelPath("loss", "PyTorch chunked cross-entropy", "never holds all logits"),
     ]
+
+
+def _decoding(device: str, dtype: str) -> KernelPath:
+    if device == "cpu" and dtype in ("float32", "bfloat16"):
+        return KernelPath("decoding", "Numba loops", "small work; PyTorch's operations where it is large")
+    return KernelPath("decoding", "PyTorch's operations", f"there are no loops for {dtype} on {device}")

@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.kernels.precision import as_wide, cast
+from model.kernels import cpu_decoding
 
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, over the last axis, cast once at the end to `dtype` (default: that of x)."""
-    if _is_decoding(x_BTD):
-        return cast(_normal(as_wide(x_BTD), eps).mul_(weight_D), dtype or x_BTD.dtype)
-    return _RMSNorm.apply(x_BTD, None, weight_D, eps, 1, dtype or x_BTD.dtype)
+    dtype = dtype or x_BTD.dtype
+    if x_BTD.is_contiguous() and cpu_decoding.serves(x_BTD, x_BTD.numel()):
+        return cpu_decoding.rms_norm_step(x_BTD, weight_D, eps, dtype)
+    return _RMSNorm.apply(x_BTD, None, weight_D, eps, 1, dtype)
 
 
 def gated_rms_norm(
@@ -30,27 +31,11 @@ def gated_rms_norm(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """RMSNorm of y * silu(gate) within each of `groups` equal runs of channels (gate first, then norm)."""
-    if _is_decoding(y_BTD):
-        normal_BTgd = _normal(_gated(y_BTD, gate_BTD, groups), eps)
-        return cast(normal_BTgd.flatten(-2).mul_(weight_D), dtype or gate_BTD.dtype)
     return _RMSNorm.apply(y_BTD, gate_BTD, weight_D, eps, groups, dtype or gate_BTD.dtype)
 
 
 SLAB_ELEMENTS = 2**18
 """Numbers worked on at a time: with its copies a slab stays in the processor's cache."""
-
-
-DECODING_NUMBERS = 2**16
-"""Up to this size, and without gradients, what counts is the number of operations and not what they touch."""
-
-
-def _is_decoding(x_BTD: Tensor) -> bool:
-    return x_BTD.numel() <= DECODING_NUMBERS and not torch.is_grad_enabled()
-
-
-def _normal(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axis, in as few operations as there can be."""
-    return x * torch.rsqrt_(x.square().mean(-1, keepdim=True).add_(eps))
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -120,7 +105,12 @@ def _slabs(x_nD: Tensor) -> Iterator[slice]:
 
 def _gated(x_nD: Tensor, gate_nD: Tensor | None, groups: int) -> Tensor:
     """x, times silu(gate) if there is one, in float32 or wider, as [..., g, D / g]."""
-    x_nD = as_wide(x_nD)
+    x_nD = _as_wide(x_nD)
     if gate_nD is not None:
-        x_nD = F.silu(as_wide(gate_nD)).mul_(x_nD)
+        x_nD = F.silu(_as_wide(gate_nD)).mul_(x_nD)
     return x_nD.unflatten(-1, (groups, -1))
+
+
+def _as_wide(value: Tensor) -> Tensor:
+    """In float32, or as it is where that is wider: the precision of the statistics."""
+    return value if value.dtype in (torch.float32, torch.float64) else value.float()

@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.kernels.documents import Documents
-from model.kernels.precision import cast
 
 
 def chunked_scan(
@@ -69,16 +68,16 @@ def scan_step(
     wide = state_BHPN.dtype
     batch, heads, head_dim, state_size = state_BHPN.shape
     groups = B_BGN.shape[1]
-    x_BHP = cast(x_BHP, wide)
-    dt_BH = F.softplus(cast(dt_BH, wide) + cast(dt_bias_H, wide))
-    decay_BH = torch.exp_(torch.exp(cast(A_log_H, wide)).neg_() * dt_BH)
+    x_BHP = x_BHP.to(wide)
+    dt_BH = F.softplus(dt_BH.to(wide) + dt_bias_H.to(wide))
+    decay_BH = torch.exp_(torch.exp(A_log_H.to(wide)).neg_() * dt_BH)
     state_BHPN.mul_(decay_BH.view(batch, heads, 1, 1))
     state_BGMN = state_BHPN.view(batch, groups, -1, state_size)
     dtx_BGM1 = (x_BHP * dt_BH.unsqueeze(-1)).view(batch, groups, -1, 1)
-    state_BGMN.addcmul_(dtx_BGM1, cast(B_BGN, wide).unsqueeze(2))
+    state_BGMN.addcmul_(dtx_BGM1, B_BGN.to(wide).unsqueeze(2))
     # Not matmul: MKL's batched product with a vector is two to three times slower.
-    y_BGM = torch.linalg.vecdot(state_BGMN, cast(C_BGN, wide).unsqueeze(2))
-    return y_BGM.view(batch, heads, head_dim).addcmul_(x_BHP, cast(D_H, wide).unsqueeze(-1))
+    y_BGM = torch.linalg.vecdot(state_BGMN, C_BGN.to(wide).unsqueeze(2))
+    return y_BGM.view(batch, heads, head_dim).addcmul_(x_BHP, D_H.to(wide).unsqueeze(-1))
 
 
 class _ChunkedScan(torch.autograd.Function):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model.config import HybridConfig
 from model.inference.state import MambaState
+from model.kernels import cpu_decoding
 from model.kernels.convolution import causal_conv_step, split_causal_conv
 from model.kernels.documents import Documents
 from model.kernels.matmul import split_linear
@@ -48,6 +49,21 @@ class Mamba2(nn.Module):
     ) -> Tensor:
         """With a state, the tokens follow those it has seen; it is updated in place."""
         batch, length, _ = x_BTD.shape
+        if state is not None and length == 1 and cpu_decoding.serves(x_BTD, state.ssm_BHPN.numel()):
+            mixed_B1W = cpu_decoding.mamba_step(
+                self.in_proj(x_BTD),
+                state.conv_BJC,
+                self.conv1d.weight,
+                self.conv1d.bias,
+                state.ssm_BHPN,
+                self.A_log,
+                self.D,
+                self.dt_bias,
+                self.norm.weight,
+                self.groups,
+                self.norm.eps,
+            )
+            return self.out_proj(mixed_B1W)
         gate, xBC_BTC, dt_BTH = self._project_in(x_BTD)
         weight_CK = self.conv1d.weight[:, 0].to(xBC_BTC.dtype)
         bias_C = None if self.conv1d.bias is None else self.conv1d.bias.to(xBC_BTC.dtype)

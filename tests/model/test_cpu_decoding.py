@@ -1,0 +1,194 @@
+"""The compiled loops of a decoding step against PyTorch's operations, and where they may not be used."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.hybrid import HybridLM
+from model.kernels import cpu_decoding, describe
+from model.kernels.matmul import linear
+from model.kernels.normalization import rms_norm
+from tests.model.miniatures import MINIATURES, randomized
+
+MAMBAS = [name for name, config in MINIATURES.items() if "M" in config.pattern]
+
+
+@contextmanager
+def without_loops() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_decoding, "MOST_NUMBERS", 0)
+        yield
+
+
+@torch.inference_mode()
+def decoded(lm: HybridLM, prompt_BT: Tensor, tokens_BT: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Hidden states of `tokens_BT` read one by one behind the prompt, and every tensor of the state at the end."""
+    state = lm.new_state(len(prompt_BT))
+    lm.hidden_states(prompt_BT, state=state)
+    hidden = [lm.hidden_states(token_B1, state=state) for token_B1 in tokens_BT.split(1, dim=1)]
+    return torch.cat(hidden, 1), [
+        tensor for block in state.blocks if block for tensor in vars(block).values()
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", MAMBAS)
+def test_decoding_equals_pytorch_operations(name: str, batch: int) -> None:
+    lm = randomized(MINIATURES[name])
+    prompt_BT, tokens_BT = torch.randint(96, (batch, 5)), torch.randint(96, (batch, 6))
+    hidden, states = decoded(lm, prompt_BT, tokens_BT)
+    with without_loops():
+        expected, expected_states = decoded(lm, prompt_BT, tokens_BT)
+    torch.testing.assert_close(hidden, expected, rtol=2e-4, atol=2e-4)
+    torch.testing.assert_close(states, expected_states, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("masters", [torch.float32, torch.bfloat16])
+def test_bfloat16_decoding_is_as_near_to_float64_as_pytorch_operations(masters: torch.dtype) -> None:
+    """With weights in bfloat16, and with float32 masters."""
+    config = MINIATURES["eight-groups-conv-3"]
+    lm = randomized(config).to(torch.bfloat16).to(masters)
+    lm.compute_dtype = torch.bfloat16
+    exact = HybridLM(config).double()
+    exact.load_state_dict(lm.state_dict())
+    prompt_BT, tokens_BT = torch.randint(96, (2, 5)), torch.randint(96, (2, 40))
+    ours = decoded(lm, prompt_BT, tokens_BT)[0].double()
+    truth = decoded(exact, prompt_BT, tokens_BT)[0]
+    with without_loops():
+        theirs = decoded(lm, prompt_BT, tokens_BT)[0].double()
+    assert (theirs - truth).norm() > 0
+    assert (ours - truth).norm() < 1.2 * (theirs - truth).norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (3, 7), (4, 64), (129, 33), (1024, 256)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_matvec_is_the_product(outputs: int, inputs: int, biased: bool, dtype: torch.dtype) -> None:
+    x, weight, bias = (
+        torch.randn(*shape).to(dtype) for shape in ((1, 1, inputs), (outputs, inputs), (outputs,))
+    )
+    with torch.no_grad():
+        y = linear(x, weight, bias if biased else None)
+    exact = torch.nn.functional.linear(x.double(), weight.double(), bias.double() if biased else None)
+    assert y.dtype == dtype
+    assert y.shape == (1, 1, outputs)
+    rounding = 2**-8 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(y.double(), exact, rtol=rounding, atol=1e-5)
+
+
+def test_bfloat16_is_rounded_as_pytorch_rounds() -> None:
+    """Every pair of neighbours: ties, overflow to infinity, subnormals, both zeros, NaN."""
+    halves = torch.arange(2**16, dtype=torch.int32) << 16
+    bits = torch.cat([halves, halves + 1, halves + 0x7FFF, halves + 0x8000, halves + 0x8001, halves + 0xFFFF])
+    numbers = bits.view(torch.float32)
+    rounded = torch.empty_like(numbers, dtype=torch.bfloat16)
+    cpu_decoding._matvec([torch.ones(1), numbers, numbers, rounded], [len(numbers), 1, False], 0.0)
+    expected = numbers.to(torch.bfloat16)
+    assert torch.equal(rounded.isnan(), expected.isnan())
+    kept = ~expected.isnan()
+    assert torch.equal(
+        rounded[kept].view(torch.int16) | (-32768 * (expected[kept] == 0)).short(),
+        expected[kept].view(torch.int16) | (-32768 * (expected[kept] == 0)).short(),
+    )
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "name", ["in_proj.weight", "conv1d.weight", "A_log", "dt_bias", "D", "norm.weight", "out_proj.weight"]
+)
+def test_what_is_not_finite_stays_so(name: str, dtype: torch.dtype, bad: float) -> None:
+    lm = randomized(MINIATURES["pure-mamba"])
+    parameter = lm.backbone.layers[1].mixer.get_parameter(name)
+    with torch.no_grad():
+        parameter.view(-1)[:] = bad
+    lm.to(dtype)
+    ids = torch.randint(96, (1, 3))
+    hidden, _ = decoded(lm, ids, ids)
+    with without_loops():
+        expected, _ = decoded(lm, ids, ids)
+    assert torch.equal(hidden.isfinite().all(-1), expected.isfinite().all(-1))
+
+
+def test_with_gradients_pytorch_decodes() -> None:
+    lm = randomized(MINIATURES["pure-mamba"])
+    prompt_BT, token_B1 = torch.tensor([[1, 2]]), torch.tensor([[3]])
+    state = lm.new_state()
+    lm(prompt_BT, state=state)
+    hidden_B1D = lm.hidden_states(token_B1, state=state)
+    assert hidden_B1D.requires_grad
+    torch.testing.assert_close(hidden_B1D.detach(), decoded(lm, prompt_BT, token_B1)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("x", "numbers", "served"),
+    [
+        (torch.ones(4), 2**20, True),
+        (torch.ones(4).bfloat16(), 2**20, True),
+        (torch.ones(4), 2**20 + 1, False),
+        (torch.ones(4).double(), 4, False),
+        (torch.ones(4).half(), 4, False),
+        (torch.ones(4, device="meta"), 4, False),
+    ],
+)  # fmt: skip
+def test_which_work_is_served(x: Tensor, numbers: int, served: bool) -> None:
+    with torch.no_grad():
+        assert cpu_decoding.serves(x, numbers) == served
+    assert not cpu_decoding.serves(x, numbers)
+
+
+def test_strided_inputs_are_read_right() -> None:
+    wide = torch.randn(6, 32)
+    weight = torch.randn(5, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(wide[:, 3], weight), wide[:, 3] @ weight.t())
+        norm = rms_norm(wide[:, ::2], torch.ones(16), 1e-5)
+        torch.testing.assert_close(norm, rms_norm(wide[:, ::2].clone(), torch.ones(16), 1e-5))
+
+
+def test_doctor_names_the_path() -> None:
+    paths = {
+        dtype: {row.operation: row.path for row in describe("cpu", dtype)}["decoding"]
+        for dtype in ("bfloat16", "float64")
+    }
+    assert paths == {"bfloat16": "Numba loops", "float64": "PyTorch's operations"}
+
+
+STEP = """
+import torch
+from model.kernels.matmul import linear
+with torch.no_grad():
+    print(linear(torch.ones(3), torch.ones(5, 3)).tolist())
+"""
+
+
+def step_with_cache(folder: Path | str) -> str:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_machine_code_is_kept_and_a_damaged_copy_does_no_harm(tmp_path: Path) -> None:
+    product = "[3.0, 3.0, 3.0, 3.0, 3.0]\n"
+    assert step_with_cache(tmp_path) == product
+    kept = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    assert len(kept) == 2
+    for path in kept:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert step_with_cache(tmp_path) == product
+        path.write_bytes(content)
+
+
+def test_without_a_place_for_machine_code_it_is_compiled_anew() -> None:
+    assert step_with_cache("/dev/null/nowhere") == "[3.0, 3.0, 3.0, 3.0, 3.0]\n"
