@@ -136,17 +136,27 @@ def test_not_a_number_is_a_divergence(lm: HybridLM, peer: TransformersPeer) -> N
     assert not parity_of(lm, peer).logits.within(1e-4)
 
 
+@pytest.mark.parametrize("loops", [True, False])
 def test_a_decode_that_forgets_its_state(
-    lm: HybridLM, peer: TransformersPeer, monkeypatch: pytest.MonkeyPatch
+    lm: HybridLM, peer: TransformersPeer, monkeypatch: pytest.MonkeyPatch, loops: bool
 ) -> None:
+    """In the compiled loops and in PyTorch's operations alike: one pass agrees, step by step does not."""
     import model.layers.mamba2 as mamba2
+    from model.inference.state import MambaState
+    from model.kernels import cpu_decoding
 
-    original = mamba2.scan_step
+    if not loops:
+        monkeypatch.setattr(cpu_decoding, "MOST_NUMBERS", 0)
+    original = mamba2.Mamba2.forward
 
-    def forgetful(*arguments: Tensor) -> Tensor:
-        return original(*arguments[:-1], torch.zeros_like(arguments[-1]))
+    def forgetful(
+        self: mamba2.Mamba2, x: Tensor, documents: object = None, state: MambaState | None = None
+    ) -> Tensor:
+        if state is not None:
+            state.ssm_BHPN.zero_()
+        return original(self, x, documents, state)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mamba2, "scan_step", forgetful)
+    monkeypatch.setattr(mamba2.Mamba2, "forward", forgetful)
     parity = parity_of(lm, peer)
     assert parity.first_divergence is None
     assert parity.logits.within(1e-4)

@@ -83,17 +83,22 @@ class Campaign:
         return max(self.matmul[precision].values())
 
 
-def run_campaign(sweep: Sweep, threads: int, bar: ProgressBar) -> Campaign:
-    """Measure everything, `count_measurements(sweep)` times.
+def start_campaign(sweep: Sweep, threads: int, bar: ProgressBar) -> Campaign:
+    """A campaign that knows the machine's matrix products, one measurement for each of the sweep's precisions."""
+    matmul = {}
+    for precision in sweep.precisions:
+        bar.update(0, now=precision)
+        matmul[precision] = _measured(bar, measure_matmul, precision, MATMUL_REPEATS, threads)
+    return Campaign({}, {}, matmul)
+
+
+def run_campaign(campaign: Campaign, sweep: Sweep, threads: int, bar: ProgressBar) -> None:
+    """Measure training and decoding, `count_measurements(sweep)` times.
 
     Raises Nano2Error if the two sides' losses or gradient norms differ, or a measurement fails.
     """
-    campaign = Campaign({}, {}, {})
-    for precision in sweep.precisions:
-        bar.update(0, now=f"matrix products, {precision}")
-        campaign.matmul[precision] = _measured(bar, measure_matmul, precision, MATMUL_REPEATS, threads)
     for length in sweep.lengths:
-        for precision in sweep.precisions:
+        for precision in sweep.train_precisions:
             _measure_training(campaign, sweep.training(length, precision), sweep.steps, threads, bar)
             check_agreement(campaign)
     for precision in sweep.precisions:
@@ -102,7 +107,7 @@ def run_campaign(sweep: Sweep, threads: int, bar: ProgressBar) -> Campaign:
     finalists = [
         campaign.best_training(side, length, precision).setting
         for length in sweep.lengths
-        for precision in sweep.precisions
+        for precision in sweep.train_precisions
         for side in SIDES
     ]
     decode_finalists = [
@@ -111,15 +116,14 @@ def run_campaign(sweep: Sweep, threads: int, bar: ProgressBar) -> Campaign:
     for _ in range(sweep.rounds):
         _measure_training(campaign, finalists, sweep.steps, threads, bar)
         _measure_decoding(campaign, decode_finalists, sweep.new_tokens, threads, bar)
-    return campaign
 
 
 def count_measurements(sweep: Sweep) -> int:
     """How many measurements `run_campaign` makes."""
-    settings = sum(len(sweep.training(length, p)) for length in sweep.lengths for p in sweep.precisions)
-    settings += sum(len(sweep.decoding(p)) + 1 for p in sweep.precisions)
-    finalists = len(SIDES) * len(sweep.precisions) * (len(sweep.lengths) + 1)
-    return settings + finalists * sweep.rounds
+    settings = sum(len(sweep.training(length, p)) for length in sweep.lengths for p in sweep.train_precisions)
+    settings += sum(len(sweep.decoding(p)) for p in sweep.precisions)
+    finalists = len(sweep.train_precisions) * len(sweep.lengths) + len(sweep.precisions)
+    return settings + len(SIDES) * finalists * sweep.rounds
 
 
 def _measured(

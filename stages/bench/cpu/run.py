@@ -9,7 +9,7 @@ import torch
 
 from model.artifact.environment import describe_device
 from model.errors import UsageError
-from stages.bench.cpu.campaign import count_measurements, run_campaign
+from stages.bench.cpu.campaign import count_measurements, run_campaign, start_campaign
 from stages.bench.cpu.config import CpuBenchConfig
 from stages.bench.cpu.summary import summarize
 from stages.bench.cpu.sweep import FULL, QUICK
@@ -24,10 +24,17 @@ def run(config: CpuBenchConfig, context: StageContext) -> StageResult:
     out = config.result_path
     if out is not None:
         check_writable(out)
-    with context.reporter.progress("measuring", total=count_measurements(sweep), unit="measurement") as bar:
-        campaign = run_campaign(sweep, threads, bar)
-    metrics, rows = summarize(campaign, threads)
+    progress = context.reporter.progress
+    with progress("matrix products", total=len(sweep.precisions), unit="precision") as bar:
+        campaign = start_campaign(sweep, threads, bar)
     notes = ["stages/bench/cpu/summary.py defines each figure"]
+    whole = sweep
+    sweep = whole.without_slow_training({p: campaign.matmul_rate(p) for p in whole.precisions})
+    for precision in set(whole.train_precisions) - set(sweep.train_precisions):
+        notes.append(f"no training in {precision}: its matrix products are less than half as fast")
+    with progress("measuring", total=count_measurements(sweep), unit="measurement") as bar:
+        run_campaign(campaign, sweep, threads, bar)
+    metrics, rows = summarize(campaign, threads)
     if out is not None:
         write_result(
             out,

@@ -26,6 +26,7 @@ def summarize(campaign: Campaign, threads: int) -> tuple[Metrics, list[Row]]:
     """(metrics, rows); the tables are `train`, `decode`, `matmul` and `config`."""
     lengths = sorted({setting.length for setting in campaign.training})
     precisions = list(campaign.matmul)
+    trained = {setting.precision for setting in campaign.training}
     metrics: Metrics = {}
     for length in lengths:
         metrics[f"train_ratio_{length}"] = _train_ratio(campaign, length, None)
@@ -36,7 +37,7 @@ def summarize(campaign: Campaign, threads: int) -> tuple[Metrics, list[Row]]:
         _gemm_share(campaign, "transformers", length) for length in lengths
     )
     for precision in precisions:
-        for length in lengths:
+        for length in lengths if precision in trained else ():
             metrics[f"train_ratio_{length}_{precision}"] = _train_ratio(campaign, length, precision)
         metrics[f"decode_ratio_{precision}"] = _decode_ratio(campaign, precision)
     for length in lengths:

@@ -1,6 +1,6 @@
 """What is measured: the settings of each side, full and quick. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Side = Literal["nano2", "transformers"]
@@ -36,12 +36,14 @@ class DecodeSetting:
 class Sweep:
     """All settings of a run, and how often the best of them are measured again.
 
-    batches: sizes to try by sequence length. rounds: how often both sides' best settings take turns.
-    steps: timed training steps of one measurement, after one that is not timed.
+    batches: sizes to try by sequence length. train_precisions: those of `precisions` to train in; decoding tries all.
+    rounds: how often both sides' best settings take turns. steps: timed training steps of one measurement, after one that
+    is not timed.
     """
 
     batches: dict[int, tuple[int, ...]]
     precisions: tuple[str, ...]
+    train_precisions: tuple[str, ...]
     attentions: tuple[str, ...]
     decode_methods: tuple[str, ...]
     new_tokens: int
@@ -51,6 +53,14 @@ class Sweep:
     @property
     def lengths(self) -> tuple[int, ...]:
         return tuple(self.batches)
+
+    def without_slow_training(self, matmul_rates: dict[str, float]) -> "Sweep":
+        """Without the precisions whose matrix products (FLOP/s) are not half as fast as the fastest's: training steps are
+        made of products, so neither side can be at its best in them, and on a processor that only emulates bfloat16 they
+        would take most of the run's time."""
+        fastest = max(matmul_rates.values())
+        kept = tuple(p for p in self.train_precisions if matmul_rates[p] >= fastest / 2)
+        return replace(self, train_precisions=kept)
 
     def training(self, length: int, precision: str) -> list[TrainSetting]:
         """The settings of both sides, in turns. Attention is varied at the smallest batch alone: it is one of the
@@ -70,6 +80,7 @@ class Sweep:
 FULL = Sweep(
     batches={512: (1, 2, 4, 8), 2048: (1, 2, 4)},
     precisions=("float32", "bfloat16"),
+    train_precisions=("float32", "bfloat16"),
     attentions=("sdpa", "eager"),
     decode_methods=("generate", "loop"),
     new_tokens=128,
@@ -79,6 +90,7 @@ FULL = Sweep(
 QUICK = Sweep(
     batches={512: (4,), 2048: (1,)},
     precisions=("float32",),
+    train_precisions=("float32",),
     attentions=("sdpa",),
     decode_methods=("generate",),
     new_tokens=32,

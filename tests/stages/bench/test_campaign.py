@@ -7,7 +7,14 @@ import pytest
 
 from model.errors import Nano2Error
 from stages.bench.cpu import campaign as campaign_module
-from stages.bench.cpu.campaign import Campaign, TrainRecord, check_agreement, count_measurements, run_campaign
+from stages.bench.cpu.campaign import (
+    Campaign,
+    TrainRecord,
+    check_agreement,
+    count_measurements,
+    run_campaign,
+    start_campaign,
+)
 from stages.bench.cpu.measure import DecodeMeasurement, TrainMeasurement
 from stages.bench.cpu.sweep import FULL, QUICK, DecodeSetting, Sweep, TrainSetting
 from stages.common.reporter import QuietProgressBar
@@ -42,16 +49,30 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     return machine
 
 
-@pytest.mark.parametrize("sweep", [FULL, QUICK])
-def test_the_progress_bar_ends_full(machine: FakeMachine, sweep: Sweep) -> None:
+def whole_campaign(sweep: Sweep) -> Campaign:
+    campaign = start_campaign(sweep, 2, QuietProgressBar())
+    run_campaign(campaign, sweep, 2, QuietProgressBar())
+    return campaign
+
+
+@pytest.mark.parametrize("sweep", [FULL, QUICK, replace(FULL, train_precisions=("float32",))])
+def test_the_progress_bars_end_full(machine: FakeMachine, sweep: Sweep) -> None:
     bar = QuietProgressBar()
-    run_campaign(sweep, 2, bar)
-    assert bar.done == count_measurements(sweep)
-    assert len(machine.asked) == bar.done - len(sweep.precisions)
+    campaign = start_campaign(sweep, 2, bar)
+    assert bar.done == len(sweep.precisions)
+    bar = QuietProgressBar()
+    run_campaign(campaign, sweep, 2, bar)
+    assert bar.done == count_measurements(sweep) == len(machine.asked)
+
+
+def test_training_keeps_to_its_precisions_and_decoding_tries_all(machine: FakeMachine) -> None:
+    campaign = whole_campaign(replace(FULL, train_precisions=("float32",)))
+    assert {setting.precision for setting in campaign.training} == {"float32"}
+    assert {setting.precision for setting in campaign.decoding} == {"float32", "bfloat16"}
 
 
 def test_the_best_setting_of_each_side_is_measured_again_in_turns(machine: FakeMachine) -> None:
-    campaign = run_campaign(FULL, 2, QuietProgressBar())
+    campaign = whole_campaign(FULL)
     best = campaign.best_training("nano2", 512)
     assert (best.setting.batch, best.setting.precision) == (2, "bfloat16")
     assert len(best.seconds) == FULL.steps * (1 + FULL.rounds)
@@ -61,7 +82,7 @@ def test_the_best_setting_of_each_side_is_measured_again_in_turns(machine: FakeM
 
 
 def test_the_best_can_be_asked_for_within_a_precision(machine: FakeMachine) -> None:
-    campaign = run_campaign(FULL, 2, QuietProgressBar())
+    campaign = whole_campaign(FULL)
     assert campaign.best_training("nano2", 512, "float32").setting.precision == "float32"
     assert campaign.best_training("transformers", 2048).setting.precision == "bfloat16"
     assert campaign.matmul_rate("float32") == 2e11

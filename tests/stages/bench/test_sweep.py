@@ -35,5 +35,14 @@ def test_no_setting_is_listed_twice() -> None:
     assert len(settings) == len(set(settings))
 
 
+@pytest.mark.parametrize(
+    ("bfloat16", "kept"), [(0.49, ("float32",)), (0.5, ("float32", "bfloat16")), (3.0, ("bfloat16",))]
+)
+def test_precisions_with_slow_products_are_not_trained_in(bfloat16: float, kept: tuple[str, ...]) -> None:
+    sweep = FULL.without_slow_training({"float32": 1.0, "bfloat16": bfloat16})
+    assert sweep.train_precisions == kept
+    assert sweep.precisions == FULL.precisions
+
+
 def test_the_issue_names_these_lengths() -> None:
     assert set(FULL.lengths) == set(QUICK.lengths) == {512, 2048}
