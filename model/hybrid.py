@@ -56,14 +56,18 @@ class Block(nn.Module):
         lengths: list[int] | None,
         visible_BTS: Tensor | None,
     ) -> Tensor:
-        normal_BTD = self.norm(x_BTD, compute_dtype)
+        one_dtype = x_BTD.dtype == compute_dtype
         if isinstance(self.mixer, Mamba2):
             assert not isinstance(state, KeyValueCache)
-            return x_BTD + self.mixer(normal_BTD, documents, state)
+            stepped = self.mixer.block_step(x_BTD, self.norm, state) if one_dtype else None
+            if stepped is None:
+                stepped = x_BTD + self.mixer(self.norm(x_BTD, compute_dtype), documents, state)
+            return stepped
         if isinstance(self.mixer, Attention):
             assert not isinstance(state, MambaState)
-            return x_BTD + self.mixer(normal_BTD, documents, state, lengths, visible_BTS)
-        return x_BTD + self.mixer(normal_BTD)
+            return x_BTD + self.mixer(self.norm(x_BTD, compute_dtype), documents, state, lengths, visible_BTS)
+        stepped = self.mixer.block_step(x_BTD, self.norm) if one_dtype else None
+        return x_BTD + self.mixer(self.norm(x_BTD, compute_dtype)) if stepped is None else stepped
 
 
 class Backbone(nn.Module):

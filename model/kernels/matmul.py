@@ -3,12 +3,14 @@
 PyTorch's CPU build sends float32 products to MKL, which on AMD processors runs at less than half the speed of oneDNN, the
 library that the same build uses for its compiler's linear layers (docs/log.md has the figures). So on a CPU float32 layers
 call oneDNN's inner product by its operator, backward pass included. One row without gradients, a token being decoded, is
-read by `cpu_decoding.matvec` in half the time. Everything else (bfloat16, which goes to oneDNN by itself, float64, other
-devices) takes `torch.nn.functional.linear`.
+read by `cpu_decoding.matvec` in half the time. bfloat16 goes to oneDNN by itself where the processor has instructions that
+oneDNN can use for it; where not, PyTorch's own loops run at a seventh of the float32 rate, so the product is taken in
+float32 and rounded. Everything else (float64, other devices) takes `torch.nn.functional.linear`.
 
 Shapes: n tokens, D inputs, F outputs.
 """
 
+import platform
 from typing import Any
 
 import torch
@@ -24,6 +26,9 @@ def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor
     one_row = x.numel() == weight_FD.shape[1]
     if one_row and x.is_contiguous() and cpu_decoding.serves(x, weight_FD.numel()):
         return cpu_decoding.matvec(x, weight_FD, bias_F)
+    if _widens(x.device, x.dtype):
+        wide_bias_F = None if bias_F is None else bias_F.float()
+        return linear(x.float(), weight_FD.float(), wide_bias_F).to(x.dtype)
     if not _serves(x.device, x.dtype):
         return F.linear(x, weight_FD, bias_F)
     if torch.is_grad_enabled():
@@ -45,6 +50,10 @@ def input_gradient(
     grad_nF: Tensor, weight_FD: Tensor, *, times: Tensor | None = None, plus: Tensor | None = None
 ) -> Tensor:
     """grad @ weight [n, D], multiplied by `times` or added to `plus`, either of which has the same shape."""
+    if _widens(grad_nF.device, grad_nF.dtype):
+        wide_times, wide_plus = (None if t is None else t.float() for t in (times, plus))
+        wide_nD = input_gradient(grad_nF.float(), weight_FD.float(), times=wide_times, plus=wide_plus)
+        return wide_nD.to(grad_nF.dtype)
     if not _serves(grad_nF.device, grad_nF.dtype):
         if plus is not None:
             return torch.addmm(plus, grad_nF, weight_FD)
@@ -59,6 +68,8 @@ def input_gradient(
 
 def weight_gradient(grad_nF: Tensor, x_nD: Tensor) -> Tensor:
     """grad^T @ x, [F, D]."""
+    if _widens(x_nD.device, x_nD.dtype):
+        return weight_gradient(grad_nF.float(), x_nD.float()).to(x_nD.dtype)
     if not _serves(x_nD.device, x_nD.dtype):
         return grad_nF.t() @ x_nD
     # oneDNN copies its first operand when that is transposed: let it be the smaller one.
@@ -69,6 +80,8 @@ def weight_gradient(grad_nF: Tensor, x_nD: Tensor) -> Tensor:
 
 def path(device: torch.device, dtype: torch.dtype) -> str:
     """Name of the road that large products take, for `nano2 doctor` and run logs."""
+    if _widens(device, dtype):
+        return "oneDNN inner product in float32"
     return "oneDNN inner product" if _serves(device, dtype) else "torch linear"
 
 
@@ -113,6 +126,16 @@ class _SplitLinear(torch.autograd.Function):
 
 def _serves(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and device.type == "cpu" and torch.backends.mkldnn.is_available()
+
+
+def _widens(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether products of this dtype are taken in float32: x86 without the instructions that oneDNN wants for bfloat16."""
+    return (
+        dtype == torch.bfloat16
+        and _serves(device, torch.float32)
+        and platform.machine().lower() in ("x86_64", "amd64")
+        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _inner_product(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:

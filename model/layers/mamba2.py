@@ -17,7 +17,7 @@ from model.kernels.documents import Documents
 from model.kernels.matmul import split_linear
 from model.kernels.scan import chunked_scan, scan_step
 from model.layers.linear import Linear
-from model.layers.norm import GatedRMSNorm
+from model.layers.norm import GatedRMSNorm, RMSNorm
 
 
 class Mamba2(nn.Module):
@@ -102,6 +102,30 @@ class Mamba2(nn.Module):
         if state is not None:
             state.ssm_BHPN.copy_(final_BHPN)
         return self.out_proj(self.norm(y_BTHP.flatten(2), gate))
+
+    def block_step(self, x_11D: Tensor, norm: RMSNorm, state: MambaState | None) -> Tensor | None:
+        """The block around this mixer, x + mixer(norm(x)), in one compiled call; None where there is none for the case."""
+        largest = max(self.in_proj.weight.numel(), self.out_proj.weight.numel())
+        if state is None or not cpu_decoding.serves_row(x_11D, self.in_proj.weight, largest):
+            return None
+        return cpu_decoding.mamba_block(
+            x_11D,
+            norm.weight,
+            norm.eps,
+            self.in_proj.weight,
+            self.in_proj.bias,
+            state.conv_BJC,
+            self.conv1d.weight,
+            self.conv1d.bias,
+            state.ssm_BHPN,
+            self.A_log,
+            self.D,
+            self.dt_bias,
+            self.norm.weight,
+            self.groups,
+            self.out_proj.weight,
+            self.out_proj.bias,
+        )
 
     def _project_in(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
         """Gate, convolution inputs and raw dt."""

@@ -141,22 +141,20 @@ def test_a_decode_that_forgets_its_state(
     lm: HybridLM, peer: TransformersPeer, monkeypatch: pytest.MonkeyPatch, loops: bool
 ) -> None:
     """In the compiled loops and in PyTorch's operations alike: one pass agrees, step by step does not."""
-    import model.layers.mamba2 as mamba2
-    from model.inference.state import MambaState
+    from model.inference.state import InferenceState, MambaState
     from model.kernels import cpu_decoding
 
     if not loops:
         monkeypatch.setattr(cpu_decoding, "MOST_NUMBERS", 0)
-    original = mamba2.Mamba2.forward
+    original = InferenceState.advance
 
-    def forgetful(
-        self: mamba2.Mamba2, x: Tensor, documents: object = None, state: MambaState | None = None
-    ) -> Tensor:
-        if state is not None:
-            state.ssm_BHPN.zero_()
-        return original(self, x, documents, state)  # type: ignore[arg-type]
+    def forgetful(self: InferenceState, new: int) -> None:
+        original(self, new)
+        for block in self.blocks:
+            if isinstance(block, MambaState):
+                block.ssm_BHPN.zero_()
 
-    monkeypatch.setattr(mamba2.Mamba2, "forward", forgetful)
+    monkeypatch.setattr(InferenceState, "advance", forgetful)
     parity = parity_of(lm, peer)
     assert parity.first_divergence is None
     assert parity.logits.within(1e-4)

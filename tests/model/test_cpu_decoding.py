@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from model.hybrid import HybridLM
-from model.kernels import cpu_decoding, describe
+from model.kernels import cpu_decoding, cpu_loops, describe
 from model.kernels.matmul import linear
 from model.kernels.normalization import rms_norm
-from tests.model.miniatures import MINIATURES, randomized
+from tests.model.miniatures import MINIATURES, miniature, randomized
 
 MAMBAS = [name for name, config in MINIATURES.items() if "M" in config.pattern]
 
@@ -89,7 +89,7 @@ def test_bfloat16_is_rounded_as_pytorch_rounds() -> None:
     bits = torch.cat([halves, halves + 1, halves + 0x7FFF, halves + 0x8000, halves + 0x8001, halves + 0xFFFF])
     numbers = bits.view(torch.float32)
     rounded = torch.empty_like(numbers, dtype=torch.bfloat16)
-    cpu_decoding._matvec([torch.ones(1), numbers, numbers, rounded], [len(numbers), 1, False], 0.0)
+    cpu_loops.matvec([torch.ones(1), numbers, numbers, rounded], [len(numbers), 1, False], 0.0)
     expected = numbers.to(torch.bfloat16)
     assert torch.equal(rounded.isnan(), expected.isnan())
     kept = ~expected.isnan()
@@ -142,6 +142,33 @@ def test_which_work_is_served(x: Tensor, numbers: int, served: bool) -> None:
     with torch.no_grad():
         assert cpu_decoding.serves(x, numbers) == served
     assert not cpu_decoding.serves(x, numbers)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "served"),
+    [
+        (torch.ones(1, 1, 4), torch.ones(5, 4), True),
+        (torch.ones(2, 1, 4), torch.ones(5, 4), False),
+        (torch.ones(1, 2, 4), torch.ones(5, 4), False),
+        (torch.ones(1, 1, 4).bfloat16(), torch.ones(5, 4), False),
+        (torch.ones(1, 1, 8)[..., ::2], torch.ones(5, 4), False),
+    ],
+)  # fmt: skip
+def test_a_block_takes_one_token_of_one_row_in_one_dtype(x: Tensor, weight: Tensor, served: bool) -> None:
+    with torch.no_grad():
+        assert cpu_decoding.serves_row(x, weight, weight.numel()) == served
+
+
+@pytest.mark.parametrize("block", ["mamba_block", "mlp_block"])
+def test_one_row_runs_whole_blocks(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And more rows, which share a reading of the weights, do not."""
+    calls = []
+    original = getattr(cpu_decoding, block)
+    monkeypatch.setattr(cpu_decoding, block, lambda *a: calls.append(block) or original(*a))
+    lm = randomized(miniature("M-*-M-"))
+    for rows in (1, 2):
+        decoded(lm, torch.ones(rows, 3, dtype=torch.long), torch.ones(rows, 1, dtype=torch.long))
+    assert len(calls) == lm.config.pattern.count("M" if block == "mamba_block" else "-")
 
 
 def test_strided_inputs_are_read_right() -> None:
