@@ -18,10 +18,12 @@ def describe(device: str = "cpu", dtype: str = "float32") -> list[KernelPath]:
     from model.kernels.matmul import path
 
     products = path(torch.device(device), getattr(torch, dtype))
-    why_products = {
-        "oneDNN inner product": "fastest float32 product of PyTorch's CPU build",
-        "oneDNN inner product in float32": "this processor has no bfloat16 products that oneDNN could use",
-    }.get(products, f"native for {dtype} on {device}")
+    if products == "oneDNN inner product":
+        why_products = "fastest float32 product of PyTorch's CPU build on a processor with AVX-512"
+    elif products.endswith("in float32"):
+        why_products = "this processor has no bfloat16 products that oneDNN could use"
+    else:
+        why_products = f"native for {dtype} on {device}"
     return [
         KernelPath(
             "mamba: convolution", "PyTorch shifted products", "the one path there is, on every device"

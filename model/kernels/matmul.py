@@ -21,6 +21,10 @@ from torch.autograd.function import once_differentiable
 from model.kernels import cpu_decoding
 
 
+_WIDE_VECTORS = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+"""MKL uses AVX-512 on Intel's processors alone. Where no processor has it, MKL is the faster of the two."""
+
+
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
     """[..., D] -> [..., F] in the dtype of x. Differentiable."""
     one_row = x.numel() == weight_FD.shape[1]
@@ -81,7 +85,7 @@ def weight_gradient(grad_nF: Tensor, x_nD: Tensor) -> Tensor:
 def path(device: torch.device, dtype: torch.dtype) -> str:
     """Name of the road that large products take, for `nano2 doctor` and run logs."""
     if _widens(device, dtype):
-        return "oneDNN inner product in float32"
+        return f"{path(device, torch.float32)} in float32"
     return "oneDNN inner product" if _serves(device, dtype) else "torch linear"
 
 
@@ -125,14 +129,14 @@ class _SplitLinear(torch.autograd.Function):
 
 
 def _serves(device: torch.device, dtype: torch.dtype) -> bool:
-    return dtype == torch.float32 and device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return dtype == torch.float32 and device.type == "cpu" and _WIDE_VECTORS
 
 
 def _widens(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether products of this dtype are taken in float32: x86 without the instructions that oneDNN wants for bfloat16."""
     return (
         dtype == torch.bfloat16
-        and _serves(device, torch.float32)
+        and device.type == "cpu"
         and platform.machine().lower() in ("x86_64", "amd64")
         and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
