@@ -56,18 +56,25 @@ class Block(nn.Module):
         lengths: list[int] | None,
         visible_BTS: Tensor | None,
     ) -> Tensor:
-        one_dtype = x_BTD.dtype == compute_dtype
+        stepped = self._step(x_BTD, state) if x_BTD.dtype == compute_dtype else None
+        if stepped is not None:
+            return stepped
+        normal_BTD = self.norm(x_BTD, compute_dtype)
         if isinstance(self.mixer, Mamba2):
             assert not isinstance(state, KeyValueCache)
-            stepped = self.mixer.block_step(x_BTD, self.norm, state) if one_dtype else None
-            if stepped is None:
-                stepped = x_BTD + self.mixer(self.norm(x_BTD, compute_dtype), documents, state)
-            return stepped
+            return x_BTD + self.mixer(normal_BTD, documents, state)
         if isinstance(self.mixer, Attention):
             assert not isinstance(state, MambaState)
-            return x_BTD + self.mixer(self.norm(x_BTD, compute_dtype), documents, state, lengths, visible_BTS)
-        stepped = self.mixer.block_step(x_BTD, self.norm) if one_dtype else None
-        return x_BTD + self.mixer(self.norm(x_BTD, compute_dtype)) if stepped is None else stepped
+            return x_BTD + self.mixer(normal_BTD, documents, state, lengths, visible_BTS)
+        return x_BTD + self.mixer(normal_BTD)
+
+    def _step(self, x_BTD: Tensor, state: MambaState | KeyValueCache | None) -> Tensor | None:
+        """One token of one row in one compiled call; None where this block or device has none for the case."""
+        if isinstance(self.mixer, Mamba2) and isinstance(state, MambaState):
+            return self.mixer.block_step(x_BTD, self.norm, state)
+        if isinstance(self.mixer, MLP):
+            return self.mixer.block_step(x_BTD, self.norm)
+        return None
 
 
 class Backbone(nn.Module):

@@ -1,11 +1,11 @@
 """The product x W^T of every linear layer, on the fastest library that plain PyTorch has for it.
 
-PyTorch's CPU build sends float32 products to MKL, which on AMD processors runs at less than half the speed of oneDNN, the
-library that the same build uses for its compiler's linear layers (docs/log.md has the figures). So on a CPU float32 layers
-call oneDNN's inner product by its operator, backward pass included. One row without gradients, a token being decoded, is
-read by `cpu_decoding.matvec` in half the time. bfloat16 goes to oneDNN by itself where the processor has instructions that
-oneDNN can use for it; where not, PyTorch's own loops run at a seventh of the float32 rate, so the product is taken in
-float32 and rounded. Everything else (float64, other devices) takes `torch.nn.functional.linear`.
+On a CPU:
+- float32 with AVX-512: oneDNN's inner product by its operator, backward pass included. PyTorch sends these products to MKL,
+  which keeps AVX-512 for Intel's processors and on AMD's runs at half the speed of oneDNN (docs/decisions.md).
+- bfloat16 on x86 without instructions for it: in float32, rounded. PyTorch's own loops run at a seventh of that rate.
+- one row without gradients, a token being decoded: `cpu_decoding.matvec`, in half the time.
+Everything else, other devices included, takes `torch.nn.functional.linear`.
 
 Shapes: n tokens, D inputs, F outputs.
 """
@@ -20,9 +20,8 @@ from torch.autograd.function import once_differentiable
 
 from model.kernels import cpu_decoding
 
-
 _WIDE_VECTORS = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-"""MKL uses AVX-512 on Intel's processors alone. Where no processor has it, MKL is the faster of the two."""
+"""Without AVX-512, MKL is the faster of the two."""
 
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:

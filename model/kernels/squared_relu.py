@@ -41,7 +41,7 @@ class _SquaredReLUMLP(torch.autograd.Function):
         )
         # The derivative of relu(h)^2 is 2 relu(h); the 2 waits until the tensors are narrow.
         half_nF = input_gradient(grad_nD, down_DF, times=positive_nF)
-        # In place: fresh memory of this size costs more than the squares. A second backward pass would be refused by autograd.
+        # In place: fresh memory of this size costs more than the squares. Autograd would refuse a second backward pass.
         ddown_DF = weight_gradient(grad_nD, positive_nF.square_())
         dup_FD = weight_gradient(half_nF, x_nD).mul_(2)
         return input_gradient(half_nF, up_FD).mul_(2).view(x_BTD.shape), dup_FD, ddown_DF

@@ -78,9 +78,9 @@ class Campaign:
         ]
         return max(candidates, key=lambda record: record.tok_per_s)
 
-    def matmul_rate(self, precision: str) -> float:
-        """FLOP/s of the fastest matrix product measured."""
-        return max(self.matmul[precision].values())
+    def matmul_rate(self, precision: str, library: str = "") -> float:
+        """FLOP/s of the fastest matrix product measured, by one library ("torch.mm", "linear") or by any."""
+        return max(rate for name, rate in self.matmul[precision].items() if name.startswith(library))
 
 
 def start_campaign(sweep: Sweep, threads: int, bar: ProgressBar) -> Campaign:

@@ -29,9 +29,9 @@ def run(config: CpuBenchConfig, context: StageContext) -> StageResult:
         campaign = start_campaign(sweep, threads, bar)
     notes = ["stages/bench/cpu/summary.py defines each figure"]
     whole = sweep
-    sweep = whole.without_slow_training({p: campaign.matmul_rate(p) for p in whole.precisions})
+    sweep = whole.without_slow_training({p: campaign.matmul_rate(p, "torch.mm") for p in whole.precisions})
     for precision in set(whole.train_precisions) - set(sweep.train_precisions):
-        notes.append(f"no training in {precision}: its matrix products are less than half as fast")
+        notes.append(f"no training in {precision}: PyTorch's products in it are less than half as fast")
     with progress("measuring", total=count_measurements(sweep), unit="measurement") as bar:
         run_campaign(campaign, sweep, threads, bar)
     metrics, rows = summarize(campaign, threads)
