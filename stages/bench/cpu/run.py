@@ -31,7 +31,7 @@ def run(config: CpuBenchConfig, context: StageContext) -> StageResult:
     whole = sweep
     sweep = whole.without_slow_training({p: campaign.matmul_rate(p, "torch.mm") for p in whole.precisions})
     for precision in set(whole.train_precisions) - set(sweep.train_precisions):
-        notes.append(f"no training in {precision}: PyTorch's products in it are less than half as fast")
+        notes.append(f"no training in {precision}: PyTorch's products in it are less than a quarter as fast")
     with progress("measuring", total=count_measurements(sweep), unit="measurement") as bar:
         run_campaign(campaign, sweep, threads, bar)
     metrics, rows = summarize(campaign, threads)

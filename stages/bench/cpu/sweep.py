@@ -55,13 +55,13 @@ class Sweep:
         return tuple(self.batches)
 
     def without_slow_training(self, matmul_rates: dict[str, float]) -> "Sweep":
-        """Without the precisions in which PyTorch's matrix products (FLOP/s) are not half as fast as in the fastest.
+        """Without the precisions in which PyTorch's matrix products (FLOP/s) are not a quarter as fast as in the fastest.
 
         Training steps are made of products, and a side gains nothing by taking them in a wider precision (as ours does), so
         neither can be at its best there; where bfloat16 is only emulated it would take most of the run's time.
         """
         fastest = max(matmul_rates.values())
-        kept = tuple(p for p in self.train_precisions if matmul_rates[p] >= fastest / 2)
+        kept = tuple(p for p in self.train_precisions if matmul_rates[p] >= fastest / 4)
         return replace(self, train_precisions=kept)
 
     def training(self, length: int, precision: str) -> list[TrainSetting]:

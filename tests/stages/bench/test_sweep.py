@@ -36,7 +36,7 @@ def test_no_setting_is_listed_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bfloat16", "kept"), [(0.49, ("float32",)), (0.5, ("float32", "bfloat16")), (3.0, ("bfloat16",))]
+    ("bfloat16", "kept"), [(0.24, ("float32",)), (0.25, ("float32", "bfloat16")), (5.0, ("bfloat16",))]
 )
 def test_precisions_with_slow_products_are_not_trained_in(bfloat16: float, kept: tuple[str, ...]) -> None:
     sweep = FULL.without_slow_training({"float32": 1.0, "bfloat16": bfloat16})
