@@ -14,7 +14,7 @@ from model.counting import count_parameters
 from model.loss import chunk_rows
 
 LOSS_CHUNKS = 4
-"""Chunks of logits alive at once in the loss: logits, their exponentials, a gradient and its product."""
+"""Chunks of logits alive at once in the loss: logits that become their gradient, their copies, a product of weights."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class TrainingMemory:
     attention_activations: int
     mlp_activations: int
     loss: int
+    working: int
 
     @property
     def activations(self) -> int:
@@ -35,7 +36,7 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.loss
+        return self.weights + self.gradients + self.optimizer + self.activations + self.loss + self.working
 
     def section(self) -> dict[str, str | int | float]:
         """Rows of a plan."""
@@ -47,6 +48,7 @@ class TrainingMemory:
             "attention_activations_bytes": self.attention_activations,
             "mlp_activations_bytes": self.mlp_activations,
             "loss_bytes": self.loss,
+            "working_bytes": self.working,
             "total_bytes": self.total,
         }
 
@@ -67,6 +69,7 @@ def training_memory(config: HybridConfig, sequences: int, length: int, precision
         loss=tokens * config.hidden_size * (4 + 2 * element)
         + 4 * config.vocab_size * config.hidden_size
         + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
+        working=length * _row_working_bytes(config) if MAMBA in config.pattern else 0,
     )
 
 
@@ -84,6 +87,15 @@ def _mamba_bytes(config: HybridConfig, element: int) -> int:
     return (
         _block_bytes(config, element) + projected + convolved + time_steps + chunk_states + scanned_and_gated
     )
+
+
+def _row_working_bytes(config: HybridConfig) -> int:
+    """Per token of the one row that a Mamba block's backward pass works on, in float32 (model/kernels/scan.py, convolution.py)."""
+    inputs_and_outputs = 7 * config.mamba_width + 4 * config.n_groups * config.ssm_state_size
+    within_chunks = 2 * (config.mamba_num_heads + config.n_groups) * config.chunk_size
+    between_chunks = 2 * config.mamba_width * config.ssm_state_size // config.chunk_size
+    convolution = 3 * config.conv_width
+    return 4 * (inputs_and_outputs + within_chunks + between_chunks + convolution)
 
 
 def _attention_bytes(config: HybridConfig, element: int) -> int:
