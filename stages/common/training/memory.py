@@ -90,7 +90,7 @@ def _mamba_bytes(config: HybridConfig, element: int) -> int:
 
 
 def _row_working_bytes(config: HybridConfig) -> int:
-    """Per token of the one row that a Mamba block's backward pass works on, in float32 (model/kernels/scan.py, convolution.py)."""
+    """Per token of the one row that a Mamba block's backward pass works on, in float32 (kernels/scan.py, convolution.py)."""
     inputs_and_outputs = 7 * config.mamba_width + 4 * config.n_groups * config.ssm_state_size
     within_chunks = 2 * (config.mamba_num_heads + config.n_groups) * config.chunk_size
     between_chunks = 2 * config.mamba_width * config.ssm_state_size // config.chunk_size
