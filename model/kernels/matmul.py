@@ -23,6 +23,13 @@ from model.kernels import cpu_decoding
 _WIDE_VECTORS = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Without AVX-512, MKL is the faster of the two."""
 
+_BFLOAT16_IS_EMULATED = (
+    torch.backends.mkldnn.is_available()
+    and platform.machine().lower() in ("x86_64", "amd64")
+    and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+)
+"""x86 without the instructions that oneDNN wants for bfloat16."""
+
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
     """[..., D] -> [..., F] in the dtype of x. Differentiable."""
@@ -132,13 +139,7 @@ def _serves(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _widens(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether products of this dtype are taken in float32: x86 without the instructions that oneDNN wants for bfloat16."""
-    return (
-        dtype == torch.bfloat16
-        and device.type == "cpu"
-        and platform.machine().lower() in ("x86_64", "amd64")
-        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    return dtype == torch.bfloat16 and device.type == "cpu" and _BFLOAT16_IS_EMULATED
 
 
 def _inner_product(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:

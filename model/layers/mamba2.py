@@ -19,6 +19,8 @@ from model.kernels.scan import chunked_scan, scan_step
 from model.layers.linear import Linear
 from model.layers.norm import GatedRMSNorm, RMSNorm
 
+_Between = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, int]
+
 
 class Mamba2(nn.Module):
     """[B, T, D] -> [B, T, D]."""
@@ -51,17 +53,7 @@ class Mamba2(nn.Module):
         batch, length, _ = x_BTD.shape
         if state is not None and length == 1 and cpu_decoding.serves(x_BTD, state.ssm_BHPN.numel()):
             mixed_B1W = cpu_decoding.mamba_step(
-                self.in_proj(x_BTD),
-                state.conv_BJC,
-                self.conv1d.weight,
-                self.conv1d.bias,
-                state.ssm_BHPN,
-                self.A_log,
-                self.D,
-                self.dt_bias,
-                self.norm.weight,
-                self.groups,
-                self.norm.eps,
+                self.in_proj(x_BTD), *self._between_projections(state), eps=self.norm.eps
             )
             return self.out_proj(mixed_B1W)
         gate, xBC_BTC, dt_BTH = self._project_in(x_BTD)
@@ -114,6 +106,14 @@ class Mamba2(nn.Module):
             norm.eps,
             self.in_proj.weight,
             self.in_proj.bias,
+            *self._between_projections(state),
+            out_proj_DW=self.out_proj.weight,
+            out_bias_D=self.out_proj.bias,
+        )
+
+    def _between_projections(self, state: MambaState) -> _Between:
+        """What a compiled step works with between in_proj and out_proj, in the order of `cpu_decoding`'s arguments."""
+        return (
             state.conv_BJC,
             self.conv1d.weight,
             self.conv1d.bias,
@@ -123,8 +123,6 @@ class Mamba2(nn.Module):
             self.dt_bias,
             self.norm.weight,
             self.groups,
-            self.out_proj.weight,
-            self.out_proj.bias,
         )
 
     def _project_in(self, x_BTD: Tensor) -> tuple[Tensor, ...]:

@@ -162,9 +162,9 @@ def test_a_block_takes_one_token_of_one_row_in_one_dtype(x: Tensor, weight: Tens
 @pytest.mark.parametrize("block", ["mamba_block", "mlp_block"])
 def test_one_row_runs_whole_blocks(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And more rows, which share a reading of the weights, do not."""
-    calls = []
+    calls: list[str] = []
     original = getattr(cpu_decoding, block)
-    monkeypatch.setattr(cpu_decoding, block, lambda *a: calls.append(block) or original(*a))
+    monkeypatch.setattr(cpu_decoding, block, lambda *a, **k: calls.append(block) or original(*a, **k))
     lm = randomized(miniature("M-*-M-"))
     for rows in (1, 2):
         decoded(lm, torch.ones(rows, 3, dtype=torch.long), torch.ones(rows, 1, dtype=torch.long))

@@ -15,15 +15,11 @@ from stages.common.training.memory import training_memory
         (1, 512, "float32", 0.15),
         (4, 512, "float32", 0.15),
         (1, 2048, "float32", 0.15),
-        (
-            4,
-            512,
-            "bfloat16",
-            0.25,
-        ),  # where products are taken in float32, copies of their operands come on top
+        (4, 512, "bfloat16", 0.25),
     ],
 )
 def test_the_plan_is_near_the_measured_peak(batch: int, length: int, precision: str, bound: float) -> None:
+    """Where bfloat16 products are taken in float32, copies of their operands come on top of the plan."""
     setting = TrainSetting("nano2", length, batch, precision, "sdpa")
     measured = run_isolated(measure_training, setting, 1, 2).peak_bytes
     planned = training_memory(HybridConfig.preset(PRESET), batch, length, precision).total
