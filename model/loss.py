@@ -37,13 +37,20 @@ class TokenLosses:
     count: int
 
 
-def next_token_labels(input_ids_BT: Tensor, document_ids_BT: Tensor | None = None) -> Tensor:
-    """[B, T] labels: the following token of the same document, else IGNORED. Padding has document id -1."""
+def next_token_labels(
+    input_ids_BT: Tensor, document_ids_BT: Tensor | None = None, loss_mask_BT: Tensor | None = None
+) -> Tensor:
+    """[B, T] labels: the following token of the same document, else IGNORED. Padding has document id -1.
+
+    With a loss mask, a token that is 0 in it is no label.
+    """
     labels_BT = torch.full_like(input_ids_BT, IGNORED)
     labels_BT[:, :-1] = input_ids_BT[:, 1:]
     if document_ids_BT is not None:
         same = (document_ids_BT[:, 1:] == document_ids_BT[:, :-1]) & (document_ids_BT[:, 1:] >= 0)
         labels_BT[:, :-1].masked_fill_(~same, IGNORED)
+    if loss_mask_BT is not None:
+        labels_BT[:, :-1].masked_fill_(loss_mask_BT[:, 1:] == 0, IGNORED)
     return labels_BT
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from model.errors import ArtifactError
 from stages.common.data.packing import PADDING_DOCUMENT, Row
-from stages.common.data.row_writer import COLUMNS
+from stages.common.data.row_writer import row_columns
 
 DATASET_FILE = "dataset.json"
 FULL_CHECK_TOKENS = 1 << 30
@@ -28,6 +28,9 @@ class SplitCounts(BaseModel):
     documents: NonNegativeInt
     cut_documents: NonNegativeInt = Field(description="Documents longer than a row.")
     bytes: NonNegativeInt
+    trained_tokens: NonNegativeInt | None = Field(
+        None, description="Tokens that the loss mask trains; None in a dataset without masks."
+    )
 
 
 class SourceCounts(SplitCounts):
@@ -51,6 +54,7 @@ class DatasetDescription(BaseModel):
     schema_version: Literal[1] = 1
     seq_len: PositiveInt
     vocab_size: PositiveInt
+    masked: bool = Field(False, description="Rows have a loss mask; otherwise every next token is trained.")
     tokenizer: str = Field(description="Content hash of the tokenizer's directory.")
     sources: dict[str, SourceCounts]
     phases: list[dict[str, PositiveFloat]]
@@ -60,15 +64,18 @@ class DatasetDescription(BaseModel):
 class PackedRows:
     """Rows of one `save_to_disk` directory, memory-mapped. `rows[i]` is the i-th `Row`; every row is checked when read."""
 
-    def __init__(self, directory: Path, *, seq_len: int, vocab_size: int, expected_rows: int) -> None:
+    def __init__(
+        self, directory: Path, *, seq_len: int, vocab_size: int, masked: bool, expected_rows: int
+    ) -> None:
         self.directory = directory
         self.seq_len = seq_len
         self.vocab_size = vocab_size
         table = self._open()
         self._starts = [0]
-        self._chunks: list[tuple[NDArray[np.int32], ...]] = []
+        self._chunks: list[tuple[NDArray[Any], ...]] = []
+        columns = row_columns(masked=masked)
         for batch in table.to_batches():
-            self._chunks.append(tuple(self._values(batch, name) for name in COLUMNS))
+            self._chunks.append(tuple(self._values(batch, *column) for column in columns.items()))
             self._starts.append(self._starts[-1] + batch.num_rows)
         if len(self) != expected_rows:
             raise self._damaged(f"holds {len(self)} rows where {DATASET_FILE} says {expected_rows}")
@@ -82,14 +89,14 @@ class PackedRows:
             raise IndexError(f"row {index} of {len(self)} in {self.directory}")
         chunk = bisect_right(self._starts, index) - 1
         offset = index - self._starts[chunk]
-        input_ids, document_ids = (values[offset] for values in self._chunks[chunk])
-        self._check(input_ids[None], document_ids[None], index)
-        return Row(input_ids, document_ids)
+        row = Row(*(values[offset] for values in self._chunks[chunk]))
+        self._check(*(values[None, offset] for values in self._chunks[chunk]), first_row=index)
+        return row
 
     def check_all(self) -> None:
         """Reads every row and raises ArtifactError at the first one that is damaged."""
-        for start, (input_ids, document_ids) in zip(self._starts, self._chunks, strict=False):
-            self._check(input_ids, document_ids, start)
+        for start, arrays in zip(self._starts, self._chunks, strict=False):
+            self._check(*arrays, first_row=start)
 
     def _open(self) -> Any:
         import datasets
@@ -102,21 +109,28 @@ class PackedRows:
                 f"cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})"
             ) from error
 
-    def _values(self, batch: Any, name: str) -> NDArray[np.int32]:
+    def _values(self, batch: Any, name: str, kind: str) -> NDArray[Any]:
         import pyarrow as pa
 
         if name not in batch.schema.names:
             raise self._damaged(f"has no column {name!r}")
         column = batch.column(name)
-        if column.type != pa.list_(pa.int32(), self.seq_len):
-            raise self._damaged(f"column {name!r} is {column.type}, not int32 lists of {self.seq_len}")
+        if column.type != pa.list_(pa.type_for_alias(kind), self.seq_len):
+            raise self._damaged(f"column {name!r} is {column.type}, not {kind} lists of {self.seq_len}")
         values = column.flatten()
         if values.null_count or len(values) != len(column) * self.seq_len:
             raise self._damaged(f"column {name!r} has nulls")
         return values.to_numpy(zero_copy_only=True).reshape(-1, self.seq_len)
 
-    def _check(self, input_ids: NDArray[np.int32], document_ids: NDArray[np.int32], first_row: int) -> None:
-        """Both [rows, seq_len]: ids inside the vocabulary; documents 0, 1, 2, ..., then padding."""
+    def _check(
+        self,
+        input_ids: NDArray[np.int32],
+        document_ids: NDArray[np.int32],
+        loss_mask: NDArray[np.int8] | None = None,
+        *,
+        first_row: int,
+    ) -> None:
+        """All [rows, seq_len]: ids inside the vocabulary; documents 0, 1, 2, ..., then padding; a mask of 0 and 1."""
         if not len(input_ids):
             return
         outside = (input_ids < 0) | (input_ids >= self.vocab_size)
@@ -125,13 +139,16 @@ class PackedRows:
         last = np.maximum(document_ids.max(axis=1, keepdims=True), PADDING_DOCUMENT)
         steps = np.diff(np.where(padding, last + 1, document_ids), axis=1, prepend=document_ids[:, :1])
         disordered = (document_ids[:, :1] != 0) | (steps < 0) | (steps > 1)
-        for wrong, what in (
+        defects = [
             (outside, f"a token id outside 0..{self.vocab_size - 1}"),
-            (disordered, "document ids"),
-        ):
+            (disordered, "document ids out of order"),
+        ]
+        if loss_mask is not None:
+            defects.append(((loss_mask != 0) & ((loss_mask != 1) | padding), "a loss mask that is no mask"))
+        for wrong, what in defects:
             if wrong.any():
                 row = first_row + int(np.argmax(wrong.any(axis=1)))
-                raise self._damaged(f"row {row} has {what}{'' if wrong is outside else ' out of order'}")
+                raise self._damaged(f"row {row} has {what}")
 
     def _damaged(self, what: str) -> ArtifactError:
         return ArtifactError(what, where=str(self.directory), remedy="prepare the dataset again")
@@ -184,6 +201,7 @@ class PackedDataset:
                 directory / name,
                 seq_len=description.seq_len,
                 vocab_size=description.vocab_size,
+                masked=description.masked,
                 expected_rows=counts.rows,
             )
             for name, counts in splits.items()

@@ -21,13 +21,19 @@ _WINDOW_MIN_ROWS = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One training sequence: both arrays [seq_len] int32.
+    """One training sequence: arrays [seq_len], ids int32, mask int8.
 
     `document_ids` counts the row's documents 0, 1, 2, ... and is `PADDING_DOCUMENT` on padding, which comes last.
+    `loss_mask` is 1 on tokens that are trained as targets; None trains each token that follows another of its document.
     """
 
     input_ids: NDArray[np.int32]
     document_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.int8] | None = None
+
+
+Piece = tuple[NDArray[np.int32], NDArray[np.int8] | None]
+"""Tokens that stay together, and their loss mask."""
 
 
 @dataclass
@@ -44,19 +50,19 @@ class Packer:
     cut_documents: int = 0
     tokens: int = 0
     rows: int = 0
-    _pieces: list[NDArray[np.int32]] = field(default_factory=list)
+    _pieces: list[Piece] = field(default_factory=list)
     _waiting_tokens: int = 0
 
-    def add(self, document: NDArray[np.int32]) -> Iterator[Row]:
-        """Takes one document (1-d, not empty)."""
+    def add(self, document: NDArray[np.int32], loss_mask: NDArray[np.int8] | None = None) -> Iterator[Row]:
+        """Takes one document (1-d, not empty) with its loss mask: all documents have one, or none has."""
         self.documents += 1
         self.cut_documents += len(document) > self.seq_len
         self.tokens += len(document)
         whole = len(document) - len(document) % self.seq_len
         for start in range(0, whole, self.seq_len):
-            yield self._row([document[start : start + self.seq_len]])
+            yield self._row([_piece(document, loss_mask, slice(start, start + self.seq_len))])
         if whole < len(document):
-            self._pieces.append(document[whole:])
+            self._pieces.append(_piece(document, loss_mask, slice(whole, None)))
             self._waiting_tokens += len(document) - whole
         if self._waiting_tokens >= max(self.window_tokens, _WINDOW_MIN_ROWS * self.seq_len):
             yield from self.flush()
@@ -64,7 +70,7 @@ class Packer:
     def flush(self) -> Iterator[Row]:
         """Rows of all that waits in the window."""
         pieces, self._pieces, self._waiting_tokens = self._pieces, [], 0
-        for members in best_fit_decreasing([len(piece) for piece in pieces], self.seq_len):
+        for members in best_fit_decreasing([len(ids) for ids, _ in pieces], self.seq_len):
             yield self._row([pieces[index] for index in members])
 
     @property
@@ -72,16 +78,24 @@ class Packer:
         """Share of the written rows' tokens that are no padding (1.0 when there is no row)."""
         return self.tokens / (self.rows * self.seq_len) if self.rows else 1.0
 
-    def _row(self, pieces: list[NDArray[np.int32]]) -> Row:
+    def _row(self, pieces: list[Piece]) -> Row:
         input_ids = np.full(self.seq_len, self.pad_id, dtype=np.int32)
         document_ids = np.full(self.seq_len, PADDING_DOCUMENT, dtype=np.int32)
+        loss_mask = None if pieces[0][1] is None else np.zeros(self.seq_len, dtype=np.int8)
         start = 0
-        for number, piece in enumerate(pieces):
-            input_ids[start : start + len(piece)] = piece
-            document_ids[start : start + len(piece)] = number
-            start += len(piece)
+        for number, (ids, mask) in enumerate(pieces):
+            end = start + len(ids)
+            input_ids[start:end] = ids
+            document_ids[start:end] = number
+            if loss_mask is not None and mask is not None:
+                loss_mask[start:end] = mask
+            start = end
         self.rows += 1
-        return Row(input_ids, document_ids)
+        return Row(input_ids, document_ids, loss_mask)
+
+
+def _piece(document: NDArray[np.int32], loss_mask: NDArray[np.int8] | None, part: slice) -> Piece:
+    return document[part], None if loss_mask is None else loss_mask[part]
 
 
 def best_fit_decreasing(lengths: list[int], capacity: int) -> list[list[int]]:

@@ -14,27 +14,37 @@ from stages.common.data.packing import Row
 if TYPE_CHECKING:
     from datasets import Features
 
-COLUMNS = ("input_ids", "document_ids")
+COLUMNS = {"input_ids": "int32", "document_ids": "int32"}
+MASK_COLUMN = {"loss_mask": "int8"}
 _BATCH_TOKENS = 1 << 20
 
 
-def row_features(seq_len: int) -> Features:
-    """Columns of a packed dataset: `input_ids` and `document_ids`, int32 lists of exactly `seq_len`."""
+def row_columns(*, masked: bool) -> dict[str, str]:
+    """The columns of a packed dataset and their element types."""
+    return COLUMNS | MASK_COLUMN if masked else COLUMNS
+
+
+def row_features(seq_len: int, *, masked: bool) -> Features:
+    """Columns of a packed dataset, each a list of exactly `seq_len`."""
     from datasets import Features, List, Value
 
-    return Features({name: List(Value("int32"), length=seq_len) for name in COLUMNS})
+    columns = row_columns(masked=masked)
+    return Features({name: List(Value(kind), length=seq_len) for name, kind in columns.items()})
 
 
 class RowWriter:
     """A context manager that streams rows into `directory`; nothing is there until it ends without an exception.
 
+    masked: the rows have loss masks.
+
     Rows go to one Arrow file beside `directory` first, which is then split into shards of at most 500 MB. The
     dataset's fingerprint is a hash of the rows, so equal rows are equal files.
     """
 
-    def __init__(self, directory: Path, seq_len: int) -> None:
+    def __init__(self, directory: Path, seq_len: int, *, masked: bool = False) -> None:
         self.directory = directory
         self.seq_len = seq_len
+        self.masked = masked
         self._unsplit = directory.with_name(f".{directory.name}.arrow")
         self._rows: list[Row] = []
         self._batch_rows = max(1, _BATCH_TOKENS // seq_len)
@@ -44,7 +54,7 @@ class RowWriter:
         from datasets.arrow_writer import ArrowWriter
 
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._features = row_features(self.seq_len)
+        self._features = row_features(self.seq_len, masked=self.masked)
         self._writer = ArrowWriter(path=str(self._unsplit), features=self._features)
         return self
 
@@ -72,7 +82,7 @@ class RowWriter:
         if not self._rows:
             return
         arrays = []
-        for name in COLUMNS:
+        for name in self._features:
             values = np.concatenate([getattr(row, name) for row in self._rows])
             self._digest.update(values.data)
             arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values), self.seq_len))

@@ -31,7 +31,13 @@ class Batch:
     def of(cls, rows: Sequence[Row]) -> "Batch":
         input_ids = torch.from_numpy(np.stack([row.input_ids for row in rows])).long()
         document_ids = torch.from_numpy(np.stack([row.document_ids for row in rows])).long()
-        return cls(input_ids, document_ids, next_token_labels(input_ids, document_ids))
+        # Text and chats may meet in a batch; without a mask every next token is trained.
+        masks = [np.ones_like(row.input_ids) if row.loss_mask is None else row.loss_mask for row in rows]
+        return cls(
+            input_ids,
+            document_ids,
+            next_token_labels(input_ids, document_ids, torch.from_numpy(np.stack(masks))),
+        )
 
     @property
     def count(self) -> int:

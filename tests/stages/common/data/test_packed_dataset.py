@@ -22,7 +22,7 @@ def _rows(count: int) -> list[Row]:
 
 
 def _write(directory: Path, rows: list[Row], **changes: Any) -> Path:
-    with RowWriter(directory / "sources/a", SEQ_LEN) as writer:
+    with RowWriter(directory / "sources/a", SEQ_LEN, masked=changes.get("masked", False)) as writer:
         for row in rows:
             writer.write(row)
     counts = {"rows": len(rows), "tokens": 1, "documents": 1, "cut_documents": 0, "bytes": 1}
@@ -54,6 +54,36 @@ def test_rows_come_back_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             dataset.sources["a"][number]
     assert dataset.validation is None
     assert dataset.seq_len == SEQ_LEN
+
+
+def test_loss_masks_come_back_with_the_tokens_they_were_packed_with(tmp_path: Path) -> None:
+    packer = Packer(SEQ_LEN, 0)
+    documents = [np.arange(1, 4 + number % 9, dtype=np.int32) for number in range(30)]
+    rows = [row for ids in documents for row in packer.add(ids, (ids % 2).astype(np.int8))] + list(
+        packer.flush()
+    )
+    dataset = PackedDataset.open(_write(tmp_path, rows, masked=True))
+    for number, row in enumerate(rows):
+        read = dataset.sources["a"][number]
+        assert read.loss_mask is not None
+        assert (read.loss_mask == row.loss_mask).all()
+        assert (read.loss_mask == (read.input_ids % 2)).all()
+
+
+@pytest.mark.parametrize("mask", [[0, 2, 0], [0, -1, 1], [0, 1, 1, 1]])
+def test_a_loss_mask_that_no_packer_wrote_is_found(tmp_path: Path, mask: list[int]) -> None:
+    row = _row([1, 2, 3], [0, 0, 0])
+    padded = np.array(mask + [0] * (SEQ_LEN - len(mask)), np.int8)
+    broken = Row(row.input_ids, row.document_ids, padded)
+    with pytest.raises(ArtifactError, match="row 0 has a loss mask that is no mask"):
+        PackedDataset.open(_write(tmp_path, [broken], masked=True))
+
+
+def test_a_dataset_that_claims_masks_must_have_them(tmp_path: Path) -> None:
+    directory = _write(tmp_path, _rows(3))
+    _edit(masked=True)(directory)
+    with pytest.raises(ArtifactError, match="no column 'loss_mask'"):
+        PackedDataset.open(directory)
 
 
 def test_datasets_reads_the_rows_and_equal_rows_are_equal_files(tmp_path: Path) -> None:
