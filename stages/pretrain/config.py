@@ -16,6 +16,7 @@ class PretrainConfig(TrainingSettings):
     phase of the data at 60% and 90%. Interrupted at any moment, the same command continues bit for bit.
     """
 
+    tokens: Size = Field(gt=0, description="Tokens to train on; rounded up to whole steps.")
     preset: Annotated[str, Panel("Model")] = Field(
         description="Name of a shape: mini-3m, mini-8m, nano2-9b, ..."
     )

@@ -4,19 +4,15 @@ import torch
 
 from model.chat.special_tokens import END_OF_TURN
 from model.config import HybridConfig
-from model.counting import count_parameters
 from model.errors import UsageError
 from model.hybrid import HybridLM
-from model.kernels import describe
-from model.loading import save
-from model.tokenizer import copy_tokenizer, load_tokenizer
-from stages.common.data.text_tokenizer import token_byte_lengths
+from model.tokenizer import load_tokenizer
 from stages.common.stage import StageContext, StageResult
 from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import resolve_device
-from stages.common.training.loop import StepShape, TrainingLoop
-from stages.common.training.objectives import cross_entropy
 from stages.common.training.schedule import WarmupStableDecay
+from stages.common.training.session import train_on_rows
+from stages.common.training.steps import StepShape
 from stages.pretrain.config import PretrainConfig
 
 
@@ -24,36 +20,12 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     device = resolve_device(config.device)
     context.device = str(device)
     data = TrainingData(config.data)
-    shape = model_shape(config, data)
-    steps = StepShape.of(config, data.seq_len)
+    steps = StepShape.of(config.tokens, data.seq_len, config)
     order = data.order(steps.total_sequences, config.seed, config.phase_boundaries)
 
     torch.manual_seed(config.seed)
-    lm = HybridLM(shape).to(device)
-    if config.precision == "bfloat16":
-        lm.compute_dtype = torch.bfloat16
-
-    for kernel in describe(device.type, config.precision):
-        context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
-    for source, epochs in order.epochs().items():
-        context.reporter.log(f"source {source}: read {epochs:.2f} times")
-
-    loop = TrainingLoop(
-        lm, data, order, cross_entropy, schedule(config), token_byte_lengths(data.directory), config, context
-    )
-    final = loop.run()
-
-    save(lm, context.staging, dtype=config.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
-    copy_tokenizer(data.directory, context.staging)
-    metrics: dict[str, float | int | str] = {
-        "parameters": count_parameters(shape).total,
-        "steps": loop.counters.step,
-        "tokens": loop.counters.step * config.batch_tokens,
-        "tok_per_s": loop.counters.step * config.batch_tokens / loop.counters.seconds,
-    }
-    if final is not None:
-        metrics |= {"validation_loss": final.loss, "validation_bits_per_byte": final.bits_per_byte}
-    return StageResult(metrics=metrics)
+    lm = HybridLM(model_shape(config, data)).to(device)
+    return train_on_rows(lm, data, order, steps, schedule(config), config, context, tokenizer=data.directory)
 
 
 def model_shape(config: PretrainConfig, data: TrainingData) -> HybridConfig:

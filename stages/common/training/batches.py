@@ -17,6 +17,7 @@ from stages.common.config import WeightedPath
 from stages.common.data.blending import BlendedOrder
 from stages.common.data.packed_dataset import PackedDataset, PackedRows
 from stages.common.data.packing import Row
+from stages.common.training.steps import StepShape
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ class TrainingData:
         rows = {name: len(source) for name, source in self._sources.items()}
         return BlendedOrder(rows, self.phases, total_sequences, seed, boundaries)
 
-    def batch(self, order: BlendedOrder, first: int, count: int) -> Batch:
-        """Sequences `first` to `first + count - 1` of the run."""
-        places = [order[index] for index in range(first, first + count)]
+    def rows(self, places: Sequence[tuple[str, int]]) -> Batch:
+        """The rows at these (source, row) places."""
         return Batch.of([self._sources[source][row] for source, row in places])
 
     def validation_batches(self, tokens: int, size: int) -> list[Batch]:
@@ -94,6 +94,31 @@ class TrainingData:
             Batch.of([part[index] for part, index in picked[start : start + size]])
             for start in range(0, len(picked), size)
         ]
+
+
+class RowStream:
+    """The batches of a run over packed rows: each a function of its step's number alone."""
+
+    def __init__(self, data: TrainingData, order: BlendedOrder, shape: StepShape) -> None:
+        self._data, self._order, self._shape = data, order, shape
+
+    def batch(self, step: int) -> Batch:
+        """The rows of step `step`, counted from 0."""
+        return self._data.rows(self._places(step, 0, self._shape.sequences))
+
+    def figures(self, step: int) -> dict[str, float]:
+        """What a step's log line says of its data."""
+        return {"phase": self._order.phase_of(step * self._shape.sequences) + 1}
+
+    def describe(self, step: int, start: int, end: int) -> str:
+        """The step and its rows `start` to `end` - 1, for `nano2 data show`."""
+        places = [f"{source}[{row}]" for source, row in self._places(step, start, end)]
+        shown = ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
+        return f"step {step + 1}, rows {shown}"
+
+    def _places(self, step: int, start: int, end: int) -> list[tuple[str, int]]:
+        first = step * self._shape.sequences
+        return [self._order[first + offset] for offset in range(start, end)]
 
 
 def _refuse_mixture(first: PackedDataset, other: PackedDataset, first_path: Path, other_path: Path) -> None:

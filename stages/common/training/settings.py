@@ -37,7 +37,6 @@ class TrainingSettings(OptimizerSettings):
     """What a run of any training stage needs besides its objective."""
 
     data: DataPaths = Field(min_length=1, description="Packed dataset, with its weight in the blend.")
-    tokens: Size = Field(gt=0, description="Tokens to train on; rounded up to whole steps.")
     batch_tokens: Size = Field(gt=0, description="Tokens of one optimizer step.")
     micro_batch: int = Field(1, gt=0, description="Sequences in one forward and backward pass.")
     precision: Literal["float32", "bfloat16"] = Field(

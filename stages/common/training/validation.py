@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from model.hybrid import HybridLM
 from model.loss import IGNORED, token_cross_entropy
-from stages.common.training.batches import Batch
+from stages.common.data.text_tokenizer import token_byte_lengths
+from stages.common.training.batches import Batch, TrainingData
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,18 @@ def validate(lm: HybridLM, batches: Sequence[Batch], byte_lengths: NDArray[np.in
         tokens += len(labels)
         text_bytes += int(byte_lengths[labels].sum())
     return Validation(nats / tokens, nats / math.log(2) / text_bytes, tokens)
+
+
+class HeldOut:
+    """The validator of stages that train on packed rows: their dataset's own held-out rows, `micro_batch` at a time."""
+
+    def __init__(self, data: TrainingData, micro_batch: int) -> None:
+        self._data, self._micro_batch = data, micro_batch
+        self._byte_lengths = token_byte_lengths(data.directory)
+
+    def __call__(self, lm: HybridLM, tokens: int) -> dict[str, float]:
+        batches = self._data.validation_batches(tokens, self._micro_batch)
+        if not batches:
+            return {}
+        result = validate(lm, batches, self._byte_lengths)
+        return {"validation_loss": result.loss, "validation_bits_per_byte": result.bits_per_byte}

@@ -15,7 +15,7 @@ from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageOutcome
 from stages.common.training import loop as loop_module
-from stages.pretrain import plan as plan_module
+from stages.common.training import planning
 from stages.pretrain.plan import plan
 from stages.pretrain.stage import STAGE
 
@@ -138,7 +138,7 @@ def test_a_diverging_run_names_the_layer_and_the_rows(
             with torch.no_grad():
                 self.lm.backbone.layers[1].mixer.up_proj.weight.fill_(1e30)
 
-    monkeypatch.setattr("stages.pretrain.run.TrainingLoop", Poisoned)
+    monkeypatch.setattr("stages.common.training.session.TrainingLoop", Poisoned)
     with pytest.raises(DivergedError) as caught:
         pretrain(settings | {"save_seconds": 0}, tmp_path / "base")
     assert "backbone.layers." in caught.value.what
@@ -158,7 +158,7 @@ def test_the_plan_counts_parameters_exactly_and_refuses_what_cannot_fit(
     assert estimate.refusals == []
     one_row = plan(STAGE.config.model_validate(settings | {"micro_batch": 1})).peak_bytes
     assert one_row is not None
-    monkeypatch.setattr(plan_module, "available_bytes", lambda device: one_row)
+    monkeypatch.setattr(planning, "available_bytes", lambda device: one_row)
     (refusal,) = plan(config).refusals
     assert "--micro-batch 1 would fit" in refusal
 
@@ -166,8 +166,8 @@ def test_the_plan_counts_parameters_exactly_and_refuses_what_cannot_fit(
 def test_a_run_that_cannot_fit_is_refused_before_it_starts(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_module, "available_bytes", lambda device: 1000)
-    with pytest.raises(PlanRefusedError, match="smaller --preset"):
+    monkeypatch.setattr(planning, "available_bytes", lambda device: 1000)
+    with pytest.raises(PlanRefusedError, match="choose a smaller model"):
         pretrain(settings, tmp_path / "base")
 
 

@@ -1,0 +1,80 @@
+"""What a training run will take: parameters, tokens, FLOPs, memory by kind, time."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from model.config import HybridConfig
+from model.counting import count_parameters, training_flops_per_token
+from stages.common.plan import Plan, PlanValue
+from stages.common.sizes import format_bytes
+from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
+from stages.common.training.memory import training_memory
+from stages.common.training.settings import TrainingSettings
+from stages.common.training.steps import StepShape
+
+TYPICAL_SHARE = 0.35
+"""Share of the machine's matrix rate that a training step reaches, for the time estimate (docs/bench/cpu.json)."""
+
+
+def training_plan(
+    title: str,
+    shape: HybridConfig,
+    steps: StepShape,
+    settings: TrainingSettings,
+    *,
+    data: Mapping[str, PlanValue],
+    warnings: Sequence[str] = (),
+) -> Plan:
+    """The plan of a run of `steps` on a model of this shape. `data`: rows that tell of the data."""
+    device = resolve_device(settings.device)
+    flops = steps.tokens * training_flops_per_token(shape, steps.seq_len)
+    rate = matrix_rate(device, getattr(torch, settings.precision))
+    memory = training_memory(shape, steps.micro_batch, steps.seq_len, settings.precision)
+    available = available_bytes(device)
+    return Plan(
+        title=f"{title} on {device.type}",
+        sections={
+            "Parameters": _parameters(shape),
+            "Work": {
+                "tokens": steps.tokens,
+                "steps": steps.steps,
+                "tokens_per_step": steps.tokens_per_step,
+                "flops": flops,
+                "matrix_flops_per_s": rate,
+                "assumed_share_of_rate": TYPICAL_SHARE,
+            },
+            "Data": dict(data),
+            "Memory": {**memory.section(), "available_bytes": available},
+        },
+        peak_bytes=memory.total,
+        seconds=flops / rate / TYPICAL_SHARE,
+        refusals=_refusals(shape, steps, settings.precision, available),
+        warnings=list(warnings),
+    )
+
+
+def _parameters(shape: HybridConfig) -> dict[str, PlanValue]:
+    counts = count_parameters(shape)
+    return {
+        "total": counts.total,
+        "mamba": counts.mamba,
+        "attention": counts.attention,
+        "mlp": counts.mlp,
+        "embedding": counts.embedding,
+        "head": counts.head,
+        "pattern": shape.pattern,
+    }
+
+
+def _refusals(shape: HybridConfig, steps: StepShape, precision: str, available: int) -> list[str]:
+    needed = training_memory(shape, steps.micro_batch, steps.seq_len, precision).total
+    if needed <= available:
+        return []
+    lack = f"the step needs {format_bytes(needed)}, {format_bytes(available)} are there"
+    for micro_batch in range(steps.micro_batch - 1, 0, -1):
+        if training_memory(shape, micro_batch, steps.seq_len, precision).total <= available:
+            return [f"{lack}; --micro-batch {micro_batch} would fit"]
+    if precision == "float32" and training_memory(shape, 1, steps.seq_len, "bfloat16").total <= available:
+        return [f"{lack}; --micro-batch 1 --precision bfloat16 would fit"]
+    return [f"{lack}; no --micro-batch would make it fit: choose a smaller model or shorter rows"]

@@ -1,0 +1,61 @@
+"""A training run from its model and data to a finished artifact: what every stage that trains does alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from model.counting import count_parameters
+from model.hybrid import HybridLM
+from model.kernels import describe
+from model.loading import save
+from model.tokenizer import copy_tokenizer
+from stages.common.data.blending import BlendedOrder
+from stages.common.stage import StageContext, StageResult
+from stages.common.training.batches import RowStream, TrainingData
+from stages.common.training.loop import TrainingLoop
+from stages.common.training.objectives import cross_entropy
+from stages.common.training.settings import TrainingSettings
+from stages.common.training.steps import StepShape
+from stages.common.training.validation import HeldOut
+
+
+def train_on_rows(
+    lm: HybridLM,
+    data: TrainingData,
+    order: BlendedOrder,
+    shape: StepShape,
+    schedule: Callable[[int], float],
+    settings: TrainingSettings,
+    context: StageContext,
+    *,
+    tokenizer: Path,
+) -> StageResult:
+    """Next-token training on packed rows, masked where they have a loss mask; the artifact goes into `context.staging`.
+
+    `lm` holds float32 masters on the run's device. The tokenizer files of the directory `tokenizer` are copied.
+    """
+    device = lm.device
+    if settings.precision == "bfloat16":
+        lm.compute_dtype = torch.bfloat16
+    for kernel in describe(device.type, settings.precision):
+        context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
+    for source, epochs in order.epochs().items():
+        context.reporter.log(f"source {source}: read {epochs:.2f} times")
+
+    stream = RowStream(data, order, shape)
+    validator = HeldOut(data, settings.micro_batch)
+    loop = TrainingLoop(lm, stream, cross_entropy, schedule, validator, shape, settings, context)
+    final = loop.run()
+
+    save(lm, context.staging, dtype=settings.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    copy_tokenizer(tokenizer, context.staging)
+    return StageResult(
+        metrics={
+            "parameters": count_parameters(lm.config).total,
+            "steps": loop.counters.step,
+            "tokens": shape.tokens,
+            "tok_per_s": shape.tokens / loop.counters.seconds,
+            **final,
+        }
+    )

@@ -1,0 +1,48 @@
+"""How a run is cut into optimizer steps, and a step into micro-batches."""
+
+import math
+from dataclasses import dataclass
+
+from model.errors import UsageError
+from stages.common.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """A run of `steps` steps, each of `sequences` rows of `seq_len` tokens, `micro_batch` rows at a time."""
+
+    steps: int
+    sequences: int
+    micro_batch: int
+    seq_len: int
+
+    @classmethod
+    def of(cls, tokens: int, seq_len: int, settings: TrainingSettings) -> "StepShape":
+        """At least `tokens` tokens in whole steps. UsageError if a step does not come out as whole micro-batches."""
+        micro_tokens = settings.micro_batch * seq_len
+        if settings.batch_tokens % micro_tokens:
+            nearest = max(1, round(settings.batch_tokens / micro_tokens)) * micro_tokens
+            raise UsageError(
+                f"{settings.batch_tokens} tokens a step are no whole number of micro-batches of "
+                f"{settings.micro_batch} x {seq_len} tokens",
+                where="batch_tokens",
+                remedy=f"pass --batch-tokens {nearest}, or another --micro-batch",
+            )
+        return cls(
+            steps=math.ceil(tokens / settings.batch_tokens),
+            sequences=settings.batch_tokens // seq_len,
+            micro_batch=settings.micro_batch,
+            seq_len=seq_len,
+        )
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sequences * self.seq_len
+
+    @property
+    def total_sequences(self) -> int:
+        return self.steps * self.sequences
+
+    @property
+    def tokens(self) -> int:
+        return self.steps * self.tokens_per_step
