@@ -1,9 +1,11 @@
 """The tokenizer that lies beside a model's weights."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from model.artifact.staging import write_json
 from model.errors import ArtifactError
 
 TOKENIZER_FILES = (
@@ -44,3 +46,11 @@ def copy_tokenizer(source: Path, destination: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, destination / name)
+
+
+def declare_length(directory: Path, length: int) -> None:
+    """Raise `model_max_length` in an artifact's tokenizer_config.json to `length` tokens, where it names a smaller one."""
+    path = directory / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("model_max_length", length) < length:
+        write_json(path, settings | {"model_max_length": length})

@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("data prepare", "Tokenize, clean, blend and pack text.", _STAGES, "stages.data.stage:PREPARE"),
     Command("data show", "Show tokens, lengths and masks of a dataset.", _STAGES, "stages.data.stage:SHOW"),
     Command("pretrain", "Train a hybrid model from scratch.", _STAGES, "stages.pretrain.stage:STAGE"),
+    Command("extend-context", "Continue on longer rows.", _STAGES, "stages.extend_context.stage:STAGE"),
     Command("eval", "Measure a model on lm-eval tasks.", _STAGES, "stages.eval.stage:STAGE"),
     Command("generate", "Continue a prompt or answer a chat.", _MODELS, "stages.generate.stage:STAGE"),
     Command(

@@ -17,6 +17,10 @@ class PretrainConfig(TrainingSettings):
     """
 
     tokens: Size = Field(gt=0, description="Tokens to train on; rounded up to whole steps.")
+    batch_tokens: Size = Field(gt=0, description="Tokens of one optimizer step.")
+    learning_rate: Annotated[float, Panel("Schedule")] = Field(
+        4.5e-4, gt=0, description="Peak learning rate."
+    )
     preset: Annotated[str, Panel("Model")] = Field(
         description="Name of a shape: mini-3m, mini-8m, nano2-9b, ..."
     )

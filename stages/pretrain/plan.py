@@ -10,7 +10,9 @@ from stages.pretrain.run import model_shape
 
 def plan(config: PretrainConfig) -> Plan:
     data = TrainingData(config.data)
-    steps = StepShape.of(config.tokens, data.seq_len, config)
+    steps = StepShape.of(
+        config.tokens, config.batch_tokens, seq_len=data.seq_len, micro_batch=config.micro_batch
+    )
     order = data.order(steps.total_sequences, config.seed, config.phase_boundaries)
     return training_plan(
         f"pretrain {config.preset}",

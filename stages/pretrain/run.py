@@ -20,7 +20,9 @@ def run(config: PretrainConfig, context: StageContext) -> StageResult:
     device = resolve_device(config.device)
     context.device = str(device)
     data = TrainingData(config.data)
-    steps = StepShape.of(config.tokens, data.seq_len, config)
+    steps = StepShape.of(
+        config.tokens, config.batch_tokens, seq_len=data.seq_len, micro_batch=config.micro_batch
+    )
     order = data.order(steps.total_sequences, config.seed, config.phase_boundaries)
 
     torch.manual_seed(config.seed)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from model.chat.special_tokens import BOS, EOS, PAD
-from model.errors import ArtifactError
+from model.errors import ArtifactError, UsageError
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -120,6 +120,22 @@ def token_bytes(tokenizer: Tokenizer | Path) -> list[bytes]:
         if index not in added:
             table[index] = bytes(map(_BYTE_OF_CHARACTER.__getitem__, token))
     return table
+
+
+def refuse_other_tokenizer(data: Path, model: Path) -> None:
+    """UsageError unless the tokenizers of a dataset and of a model give every token the same id."""
+    theirs, ours = (load_backend(directory).get_vocab(with_added_tokens=True) for directory in (data, model))
+    if theirs == ours:
+        return
+    token = min(
+        (token for token in {*theirs, *ours} if theirs.get(token) != ours.get(token)),
+        key=lambda token: (theirs.get(token, len(theirs)), token),
+    )
+    raise UsageError(
+        f"its tokenizer is not the model's: token {token!r} is {theirs.get(token)} here and {ours.get(token)} in {model}",
+        where=str(data),
+        remedy=f"prepare the data with --tokenizer {model}",
+    )
 
 
 def load_backend(directory: Path) -> Tokenizer:

@@ -55,7 +55,8 @@ class TrainingData:
     """The datasets of a run: one blended stream of rows to train on, and rows to validate on.
 
     With several datasets each phase draws from dataset d with the share that `-d PATH:weight` gives it, and within it by
-    its own blend. They must have been packed with one tokenizer to one length.
+    its own blend. They must have been packed with one tokenizer to one length. `cut_documents`: of each source how many
+    of its documents were longer than a row.
     """
 
     def __init__(self, paths: Sequence[WeightedPath]) -> None:
@@ -66,6 +67,7 @@ class TrainingData:
         for item, dataset in zip(paths, datasets, strict=True):
             _refuse_mixture(first, dataset, paths[0].path, item.path)
         self._sources: dict[str, PackedRows] = {}
+        self.cut_documents: dict[str, tuple[int, int]] = {}
         self.phases: list[dict[str, float]] = [{} for _ in first.phases]
         self.validation: list[PackedRows] = [d.validation for d in datasets if d.validation is not None]
         names = _distinct_names([item.path for item in paths])
@@ -73,6 +75,10 @@ class TrainingData:
         for item, dataset, name in zip(paths, datasets, names, strict=True):
             prefix = f"{name}/" if len(datasets) > 1 else ""
             self._sources |= {prefix + source: rows for source, rows in dataset.sources.items()}
+            self.cut_documents |= {
+                prefix + source: (counts.cut_documents, counts.documents)
+                for source, counts in dataset.description.sources.items()
+            }
             for merged, phase in zip(self.phases, dataset.phases, strict=True):
                 share = item.weight / total / sum(phase.values())
                 merged |= {prefix + source: weight * share for source, weight in phase.items()}
@@ -80,6 +86,11 @@ class TrainingData:
     def order(self, total_sequences: int, seed: int, boundaries: Sequence[float]) -> BlendedOrder:
         rows = {name: len(source) for name, source in self._sources.items()}
         return BlendedOrder(rows, self.phases, total_sequences, seed, boundaries)
+
+    def last_blend_order(self, total_sequences: int, seed: int) -> BlendedOrder:
+        """The blend of the last phase alone, for a stage that continues where pretraining ended."""
+        rows = {name: len(source) for name, source in self._sources.items()}
+        return BlendedOrder(rows, self.phases[-1:], total_sequences, seed, ())
 
     def rows(self, places: Sequence[tuple[str, int]]) -> Batch:
         """The rows at these (source, row) places."""

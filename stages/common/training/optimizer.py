@@ -7,7 +7,7 @@ from stages.common.training.settings import OptimizerSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Fused AdamW over all parameters, in the order of their names.
+    """Fused AdamW over all parameters, in the order of their names; its learning rate is set before each step.
 
     Norms, biases, `A_log`, `D` and `dt_bias`, which are vectors, are not decayed; everything with two or more
     dimensions is.
@@ -19,7 +19,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     ]
     return torch.optim.AdamW(
         groups,
-        lr=settings.learning_rate,
+        lr=0.0,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
         fused=True,

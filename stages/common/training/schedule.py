@@ -1,5 +1,6 @@
-"""Learning rate as a function of the tokens seen: warmup, stable, decay (WSD)."""
+"""Learning rate as a function of the tokens seen: warmup, stable, decay (WSD), or constant."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -25,3 +26,8 @@ class WarmupStableDecay:
         if left >= self.decay:
             return self.peak
         return self.floor + (self.peak - self.floor) * left / self.decay
+
+
+def constant(learning_rate: float) -> Callable[[int], float]:
+    """The same rate for every step."""
+    return lambda _tokens: learning_rate

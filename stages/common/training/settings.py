@@ -9,11 +9,8 @@ from stages.common.sizes import Size
 
 
 class OptimizerSettings(StageConfig):
-    """AdamW and the norm of its gradients."""
+    """AdamW and the norm of its gradients. The learning rate is a stage's own."""
 
-    learning_rate: Annotated[float, Panel("Optimizer")] = Field(
-        4.5e-4, gt=0, description="Peak learning rate."
-    )
     weight_decay: Annotated[float, Panel("Optimizer")] = Field(
         0.1,
         ge=0,
@@ -34,10 +31,9 @@ class OptimizerSettings(StageConfig):
 
 
 class TrainingSettings(OptimizerSettings):
-    """What a run of any training stage needs besides its objective."""
+    """What a run of any training stage needs besides its objective, its learning rate and its amount of tokens."""
 
     data: DataPaths = Field(min_length=1, description="Packed dataset, with its weight in the blend.")
-    batch_tokens: Size = Field(gt=0, description="Tokens of one optimizer step.")
     micro_batch: int = Field(1, gt=0, description="Sequences in one forward and backward pass.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the matrix products; masters, optimizer and scan stay in float32."

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from model.errors import UsageError
-from stages.common.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -17,21 +16,21 @@ class StepShape:
     seq_len: int
 
     @classmethod
-    def of(cls, tokens: int, seq_len: int, settings: TrainingSettings) -> "StepShape":
+    def of(cls, tokens: int, batch_tokens: int, *, seq_len: int, micro_batch: int) -> "StepShape":
         """At least `tokens` tokens in whole steps. UsageError if a step does not come out as whole micro-batches."""
-        micro_tokens = settings.micro_batch * seq_len
-        if settings.batch_tokens % micro_tokens:
-            nearest = max(1, round(settings.batch_tokens / micro_tokens)) * micro_tokens
+        micro_tokens = micro_batch * seq_len
+        if batch_tokens % micro_tokens:
+            nearest = max(1, round(batch_tokens / micro_tokens)) * micro_tokens
             raise UsageError(
-                f"{settings.batch_tokens} tokens a step are no whole number of micro-batches of "
-                f"{settings.micro_batch} x {seq_len} tokens",
+                f"{batch_tokens} tokens a step are no whole number of micro-batches of "
+                f"{micro_batch} x {seq_len} tokens",
                 where="batch_tokens",
                 remedy=f"pass --batch-tokens {nearest}, or another --micro-batch",
             )
         return cls(
-            steps=math.ceil(tokens / settings.batch_tokens),
-            sequences=settings.batch_tokens // seq_len,
-            micro_batch=settings.micro_batch,
+            steps=math.ceil(tokens / batch_tokens),
+            sequences=batch_tokens // seq_len,
+            micro_batch=micro_batch,
             seq_len=seq_len,
         )
 

@@ -1,0 +1,32 @@
+"""What a long-context run will take."""
+
+from model.loading import read_config
+from stages.common.plan import Plan, PlanValue
+from stages.common.training.batches import TrainingData
+from stages.common.training.planning import training_plan
+from stages.common.training.steps import StepShape
+from stages.extend_context.config import ExtendContextConfig
+from stages.extend_context.pretraining import inherited
+
+
+def plan(config: ExtendContextConfig) -> Plan:
+    data = TrainingData(config.data)
+    taken = inherited(config)
+    steps = StepShape.of(
+        config.tokens, taken.batch_tokens, seq_len=data.seq_len, micro_batch=config.micro_batch
+    )
+    order = data.last_blend_order(steps.total_sequences, config.seed)
+    rows: dict[str, PlanValue] = {
+        f"{source} (times read)": round(epochs, 2) for source, epochs in order.epochs().items()
+    }
+    rows |= {
+        f"{source} (documents cut)": f"{cut} of {documents}"
+        for source, (cut, documents) in data.cut_documents.items()
+    }
+    return training_plan(
+        f"extend-context {config.model} to {data.seq_len}",
+        read_config(config.model),
+        steps,
+        config,
+        data={"learning_rate": taken.learning_rate, **rows},
+    )
