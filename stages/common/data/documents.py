@@ -94,7 +94,12 @@ def _decode(line: bytes, path: Path, number: int, offset: int) -> str:
         ) from error
 
 
-def _read_json_lines(path: Path, text_field: str) -> Iterator[Document]:
+def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The objects of a `.jsonl[.gz]` file and their places ("FILE line 12"); blank lines are passed over.
+
+    Raises:
+        ArtifactError: unreadable, truncated, not UTF-8, or a line that is no JSON object.
+    """
     offset = 0
     for number, line in enumerate(_lines(path), start=1):
         text_line = _decode(line, path, number, offset)
@@ -104,7 +109,7 @@ def _read_json_lines(path: Path, text_field: str) -> Iterator[Document]:
         place = f"{path} line {number}"
         try:
             row = json.loads(text_line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(
                 f"not JSON ({error})",
                 where=place,
@@ -116,6 +121,11 @@ def _read_json_lines(path: Path, text_field: str) -> Iterator[Document]:
                 where=place,
                 remedy="write one JSON object a line",
             )
+        yield row, place
+
+
+def _read_json_lines(path: Path, text_field: str) -> Iterator[Document]:
+    for row, place in json_lines(path):
         if text_field not in row:
             raise _no_such_field(text_field, row, place)
         yield Document(_checked_text(row[text_field], text_field, place), place)

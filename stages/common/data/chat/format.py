@@ -1,0 +1,182 @@
+"""Chat jsonl: what a line is, and reading it with every defect named.
+
+    {"messages": [...], "tools": [...], "thinking": true, "id": "...", "grader": {...}, "metadata": {...}}
+    {"prompt": ..., "completion": ..., ...the same optional keys}
+
+`prompt` and `completion` are two texts (plain text, no chat), or two lists of messages of one chat.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, PrivateAttr, Tag, ValidationError, model_validator
+
+from model.errors import ArtifactError
+from stages.common.data.chat.messages import Message, Strict, Tool, check_conversation, tool_name
+from stages.common.data.documents import json_lines
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+
+
+def _kind(value: Any) -> str:
+    return "text" if isinstance(value, str) else "messages"
+
+
+def _id(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+TextOrMessages = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[Message], Tag("messages")], Discriminator(_kind)
+]
+
+
+class ChatSample(Strict):
+    """One line. `thinking` None leaves it to the switches and, without any, to whether there is reasoning."""
+
+    messages: list[Message] | None = None
+    prompt: TextOrMessages | None = None
+    completion: TextOrMessages | None = None
+    tools: list[Tool] | None = None
+    thinking: bool | None = None
+    id: Annotated[str | None, BeforeValidator(_id)] = None
+    grader: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    _place: str = PrivateAttr("")
+
+    @property
+    def place(self) -> str:
+        """Where it was read, such as "chats.jsonl line 12", with what was done to it since."""
+        return self._place
+
+    @property
+    def is_text(self) -> bool:
+        """It is plain text that is continued, and no chat."""
+        return isinstance(self.prompt, str)
+
+    @property
+    def conversation(self) -> list[Message]:
+        """All messages of a chat; none of plain text."""
+        if self.messages is not None:
+            return self.messages
+        return [
+            message for part in (self.prompt, self.completion) if isinstance(part, list) for message in part
+        ]
+
+    @property
+    def first_trained(self) -> int:
+        """The position from which assistant messages may be trained: that of the completion."""
+        return len(self.prompt) if isinstance(self.prompt, list) else 0
+
+    @property
+    def content_key(self) -> str:
+        """What the sample says, as text: equal for equal samples, wherever they stand."""
+        said = self.model_dump(mode="json", exclude_none=True, exclude={"id", "grader", "metadata"})
+        return json.dumps(said, ensure_ascii=False, sort_keys=True)
+
+    def changed(self, what: str, **fields: Any) -> "ChatSample":
+        """The sample with other fields; its place says what was done to it."""
+        copy = self.model_copy(update=fields)
+        copy._place = f"{self._place} ({what})"
+        return copy
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChatSample":
+        if self.messages is not None:
+            if self.prompt is not None or self.completion is not None:
+                raise ValueError("has both messages and prompt or completion")
+            check_conversation(self.messages)
+        elif self.prompt is None or self.completion is None:
+            lacking = "prompt" if self.prompt is None else "completion"
+            given = self.prompt is not None or self.completion is not None
+            raise ValueError(f"{lacking}: is missing" if given else "has no messages")
+        elif isinstance(self.prompt, str) != isinstance(self.completion, str):
+            raise ValueError("completion: prompt and completion are not both texts or both lists of messages")
+        elif isinstance(self.completion, str):
+            self._check_text(self.completion)
+        else:
+            check_conversation(self.conversation, "prompt+completion")
+        names = [tool_name(tool) for tool in self.tools or ()]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"tools: two tools have the name {repeated[0]!r}")
+        return self
+
+    def _check_text(self, completion: str) -> None:
+        if not completion.strip():
+            raise ValueError("completion: is empty")
+        if self.tools is not None or self.thinking is not None:
+            key = "thinking" if self.tools is None else "tools"
+            raise ValueError(f"{key}: plain text has none; give lists of messages")
+
+
+def read_chat(path: Path) -> Iterator[ChatSample]:
+    """The samples of one chat jsonl, each with its place ("FILE line 12").
+
+    Raises:
+        ArtifactError: unreadable or truncated, or a line that is no sample, with file, line and field named.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise ArtifactError(
+            "is no chat jsonl",
+            where=str(path),
+            remedy=f"give a {' or '.join(SUFFIXES)} file; `nano2 data convert` makes one of other formats",
+        )
+    for row, place in json_lines(path):
+        yield parse_sample(row, place)
+
+
+def parse_sample(row: dict[str, Any], place: str) -> ChatSample:
+    """One line's object as a sample. ArtifactError with the field named if it is none."""
+    try:
+        sample = ChatSample.model_validate(row)
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    except ValidationError as error:
+        raise _broken(explain(error), place) from error
+    except ValueError as error:
+        raise _broken(_unwritable(row, "") or str(error), place) from error
+    sample._place = place
+    return sample
+
+
+def _broken(what: str, place: str) -> ArtifactError:
+    return ArtifactError(what, where=place, remedy="repair or remove the line; docs/sft.md has the format")
+
+
+def explain(error: ValidationError) -> str:
+    """The first defect with the path of its field: `messages[2].tool_calls[0].function.name: ...`."""
+    first = min(error.errors(), key=lambda item: item["type"] == "missing")
+    location = [part for part in first["loc"] if part not in ("text", "messages") or part == first["loc"][0]]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    what = {
+        "extra_forbidden": "is an unknown key",
+        "missing": "is missing",
+        "value_error": str(first.get("ctx", {}).get("error", first["msg"])),
+    }.get(first["type"], first["msg"].replace("Input should be", "should be"))
+    if first["type"] not in ("extra_forbidden", "missing", "value_error"):
+        what = f"{what}, not {_short(first['input'])}"
+    return f"{path}: {what}" if path else what
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def _unwritable(value: Any, path: str) -> str:
+    """Which number is not finite or which text holds half of a surrogate pair."""
+    if isinstance(value, dict):
+        items: Any = [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
+        items = [(f"a key of {path or 'the line'}", key) for key in value] + items
+    elif isinstance(value, list):
+        items = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError:
+            return f"{path}: has half of a surrogate pair, which is no text"
+        except ValueError:
+            return f"{path}: is {value}, which is no JSON"
+        return ""
+    return next((found for name, item in items if (found := _unwritable(item, name))), "")
