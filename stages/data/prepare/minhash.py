@@ -7,8 +7,6 @@ the whole signature that agrees decides.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|\w+"
-)  # scripts without spaces: a character is a word
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+from stages.common.data.words import mix, run_hashes, words_of
+
 _SHINGLES_AT_ONCE = 4096
 _NEIGHBOURS = 8
 _RECALL = 0.95
@@ -40,30 +36,16 @@ class MinHash:
 
     def signature(self, normalized: str) -> NDArray[np.uint32] | None:
         """The signature of a normalized text, or None if it has no words. A short text is a single shingle."""
-        words = np.array([_word_hash(word) for word in _WORD.findall(normalized.casefold())], dtype=np.uint64)
-        if not len(words):
+        words = words_of(normalized)
+        if not words:
             return None
-        shingles = self._shingles(words)
+        shingles = np.unique(run_hashes(words, min(self.shingle_words, len(words))))
         factors, offsets = _hash_family(self.permutations)
         smallest = np.full(self.permutations, np.iinfo(np.uint64).max, dtype=np.uint64)
         for start in range(0, len(shingles), _SHINGLES_AT_ONCE):
             part = shingles[start : start + _SHINGLES_AT_ONCE, None]
             np.minimum(smallest, (part * factors + offsets).min(axis=0), out=smallest)
         return (smallest >> np.uint64(32)).astype(np.uint32)
-
-    def _shingles(self, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Distinct hashes of the runs of words, uint64."""
-        width = min(self.shingle_words, len(words))
-        hashes = np.zeros(len(words) - width + 1, dtype=np.uint64)
-        for offset in range(width):
-            hashes = (hashes + words[offset : offset + len(hashes)]) * _MULTIPLIER
-            hashes ^= hashes >> np.uint64(29)
-        return np.unique(hashes)
-
-
-@lru_cache(maxsize=1 << 18)
-def _word_hash(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
 @lru_cache(maxsize=4)
@@ -111,8 +93,7 @@ def earlier_likeness(
 def _band_keys(band: NDArray[np.uint32]) -> NDArray[np.uint64]:
     keys = np.zeros(len(band), dtype=np.uint64)
     for column in range(band.shape[1]):
-        keys = (keys + band[:, column]) * _MULTIPLIER
-        keys ^= keys >> np.uint64(29)
+        keys = mix(keys, band[:, column].astype(np.uint64))
     return keys
 
 
