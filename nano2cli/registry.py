@@ -36,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("data tokenizer", "Train a byte-level BPE tokenizer.", _STAGES, "stages.data.stage:TOKENIZER"),
     Command("data prepare", "Tokenize, clean, blend and pack text.", _STAGES, "stages.data.stage:PREPARE"),
     Command("data show", "Show tokens, lengths and masks of a dataset.", _STAGES, "stages.data.stage:SHOW"),
+    Command("data longqa", "Append question-answer pairs to long text.", _STAGES, "stages.data.stage:LONGQA"),
     Command("pretrain", "Train a hybrid model from scratch.", _STAGES, "stages.pretrain.stage:STAGE"),
     Command("extend-context", "Continue on longer rows.", _STAGES, "stages.extend_context.stage:STAGE"),
     Command("eval", "Measure a model on lm-eval tasks.", _STAGES, "stages.eval.stage:STAGE"),

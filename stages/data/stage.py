@@ -1,6 +1,7 @@
 """The commands of `nano2 data`."""
 
 from stages.common.stage import Stage
+from stages.data.longqa.config import LongqaConfig
 from stages.data.prepare.config import PrepareConfig
 from stages.data.show.config import ShowConfig
 from stages.data.tokenizer.config import TokenizerConfig
@@ -10,3 +11,10 @@ TOKENIZER = Stage(
 )
 PREPARE = Stage(name="data prepare", kind="dataset", config=PrepareConfig, run="stages.data.prepare.run:run")
 SHOW = Stage(name="data show", kind=None, config=ShowConfig, run="stages.data.show.run:run")
+LONGQA = Stage(
+    name="data longqa",
+    kind="dataset",
+    config=LongqaConfig,
+    run="stages.data.longqa.run:run",
+    resumable=True,
+)
