@@ -1,0 +1,45 @@
+"""`python -m stages.common.experiments recipes/experiments/NAME.yaml -o docs/results/NAME.json`"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from model.errors import Nano2Error
+from stages.common.experiments.running import make_runs
+from stages.common.experiments.spec import read_experiment
+from stages.common.experiments.tables import outcomes, rows_of
+from stages.common.results import write_result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run an experiment and write its result file.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts/experiments"))
+    arguments = parser.parse_args()
+    try:
+        experiment = read_experiment(arguments.recipe)
+        folder = arguments.artifacts / experiment.name
+        make_runs(experiment, folder, lambda line: print(line, file=sys.stderr, flush=True))
+        rows = rows_of(experiment, folder)
+        write_result(
+            arguments.out,
+            command=[
+                "python",
+                "-m",
+                "stages.common.experiments",
+                str(arguments.recipe),
+                "-o",
+                str(arguments.out),
+            ],
+            metrics=outcomes(experiment.claims, rows),
+            rows=rows,
+        )
+    except Nano2Error as error:
+        print(f"error: {error}\n  next:  {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model.artifact.provenance import Provenance, write_provenance
+from model.errors import ArtifactError, UsageError
+from stages.common.experiments.__main__ import main
+from stages.common.experiments.running import FailedRunError, make_runs
+from stages.common.experiments.spec import Claim, Experiment, read_experiment
+from stages.common.experiments.tables import outcomes, rows_of
+from tests.stages.common.data.helpers import story, write_jsonl
+
+RECIPE: dict[str, Any] = {
+    "name": "trial",
+    "seeds": [1, 2],
+    "runs": {
+        "tokenizer": {"stage": "data tokenizer", "settings": {"vocab_size": 300}},
+        "packed-{seed}": {
+            "stage": "data prepare",
+            "settings": {"tokenizer": "@tokenizer", "seed": "{seed}", "validation_fraction": 0.1},
+        },
+    },
+    "measures": [
+        {
+            "table": "packing",
+            "arm": "plain",
+            "artifact": "packed-{seed}",
+            "evaluation": "packed-{seed}",
+            "figures": {"fill": "fill"},
+        }
+    ],
+}
+
+
+def experiment(**changes: Any) -> Experiment:
+    return Experiment.model_validate(RECIPE | changes)
+
+
+def test_runs_are_made_once_a_seed_and_after_those_they_need() -> None:
+    made = experiment().made()
+    assert list(made) == ["tokenizer", "packed-1", "packed-2"]
+    assert made["packed-2"].settings["seed"] == 2
+    assert made["packed-2"].resolved(Path("there"))["tokenizer"] == "there/tokenizer"
+
+
+def test_references_inside_lists_and_with_weights_are_found() -> None:
+    runs = {
+        "a-{seed}": {"stage": "x"},
+        "b-{seed}": {"stage": "x", "settings": {"data": ["@a-{seed}:0.8", "@a-{seed}/train.jsonl"]}},
+    }
+    made = experiment(runs=runs, measures=[]).made()["b-2"]
+    assert made.needs == {"a-2"}
+    assert made.resolved(Path("f"))["data"] == ["f/a-2:0.8", "f/a-2/train.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"runs": {"a": {"stage": "x", "settings": {"model": "@b"}}}, "measures": []}, "@b, which is no run"),
+        ({"seeds": []}, "seeds"),
+        ({"seed": 3}, "seed"),
+        (
+            {
+                "runs": {"a": {"stage": "x", "settings": {"m": "@b-{seed}"}}, "b-{seed}": {"stage": "x"}},
+                "measures": [],
+            },
+            "made once",
+        ),
+        ({"measures": [RECIPE["measures"][0] | {"evaluation": "eval-{seed}"}]}, "which is no run"),
+        (
+            {
+                "claims": [
+                    {
+                        "name": "c",
+                        "table": "packing",
+                        "figure": "rate",
+                        "treatment": "plain",
+                        "control": "plain",
+                    }
+                    | {"floor": 0, "ceiling": 1}
+                ]
+            },
+            "nothing measures 'rate'",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_before_anything_runs(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(RECIPE | changes))
+    with pytest.raises(UsageError, match=message):
+        read_experiment(path)
+
+
+def test_a_circle_is_refused() -> None:
+    runs = {name: {"stage": "x", "settings": {"m": f"@{other}"}} for name, other in (("a", "b"), ("b", "a"))}
+    with pytest.raises(UsageError, match="in a circle"):
+        experiment(runs=runs, measures=[]).made()
+
+
+def _claim(**changes: Any) -> Claim:
+    values = {"name": "c", "table": "t", "figure": "score", "treatment": "new", "control": "old"}
+    return Claim.model_validate(values | {"floor": 0.1, "ceiling": 0.9} | changes)
+
+
+def _rows(new: dict[int | None, float], old: dict[int | None, float]) -> list[dict[str, Any]]:
+    return [
+        {"table": "t", "arm": arm, "seed": seed, "artifact": "h", "score": score}
+        for arm, scores in (("new", new), ("old", old))
+        for seed, score in scores.items()
+    ]
+
+
+def test_a_claim_holds_if_every_seed_agrees_and_is_tested_if_the_control_has_room() -> None:
+    rows = _rows({1: 0.5, 2: 0.7}, {1: 0.4, 2: 0.5})
+    figures = outcomes([_claim()], rows)
+    assert figures["c_difference"] == pytest.approx(0.15)
+    assert figures["c_smallest_difference"] == pytest.approx(0.1)
+    assert figures["c_holds"] == figures["c_tested"] == 1
+    assert outcomes([_claim(floor=0.45)], rows)["c_tested"] == 0
+    assert outcomes([_claim(ceiling=0.45)], rows)["c_tested"] == 0
+    assert outcomes([_claim()], _rows({1: 0.5, 2: 0.4}, {1: 0.4, 2: 0.5}))["c_holds"] == 0
+    lower = outcomes([_claim(better="lower")], rows)
+    assert lower["c_holds"] == 0
+    assert lower["c_difference"] == pytest.approx(-0.15)
+
+
+def test_a_control_made_once_stands_beside_every_seed() -> None:
+    figures = outcomes([_claim()], _rows({1: 0.5, 2: 0.7}, {None: 0.4}))
+    assert figures["c_difference"] == pytest.approx(0.2)
+    assert figures["c_smallest_difference"] == pytest.approx(0.1)
+
+
+def _artifact(directory: Path, **metrics: float) -> None:
+    directory.mkdir(parents=True)
+    (directory / "results.json").write_text(json.dumps(metrics))
+    write_provenance(directory, Provenance(kind="eval", stage="eval", metrics=dict(metrics)))
+
+
+def test_rows_carry_seed_hash_and_raw_figures(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        _artifact(tmp_path / f"packed-{seed}", fill=0.5 + seed)
+    rows = rows_of(experiment(), tmp_path)
+    assert [(row["seed"], row["fill"], row["arm"]) for row in rows] == [(1, 1.5, "plain"), (2, 2.5, "plain")]
+    assert len({row["artifact"] for row in rows}) == 2
+    with pytest.raises(ArtifactError, match="measured no 'speed'"):
+        rows_of(experiment(measures=[RECIPE["measures"][0] | {"figures": {"s": "speed"}}]), tmp_path)
+
+
+def _on(texts: Path) -> dict[str, Any]:
+    runs = {
+        name: run | {"settings": run["settings"] | {"data": [str(texts)]}}
+        for name, run in RECIPE["runs"].items()
+    }
+    return RECIPE | {"runs": runs, "jobs": 2}
+
+
+def test_the_command_makes_every_run_and_writes_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = write_jsonl(tmp_path / "texts.jsonl", [story(number) for number in range(60)])
+    recipe = tmp_path / "trial.yaml"
+    recipe.write_text(yaml.safe_dump(_on(texts)))
+    monkeypatch.setattr(
+        "sys.argv",
+        ["x", str(recipe), "-o", str(tmp_path / "trial.json"), "--artifacts", str(tmp_path / "made")],
+    )
+    assert main() == 0
+    written = json.loads((tmp_path / "trial.json").read_text())
+    assert [row["seed"] for row in written["rows"]] == [1, 2]
+    assert written["rows"][0]["artifact"] != written["rows"][1]["artifact"]
+    assert (tmp_path / "made/trial/packed-1/nano2.json").is_file()
+
+
+def test_a_failed_run_names_its_log_and_keeps_what_was_finished(tmp_path: Path) -> None:
+    texts = write_jsonl(tmp_path / "texts.jsonl", [story(number) for number in range(60)])
+    values = _on(texts)
+    values["runs"]["packed-{seed}"]["settings"]["seq_len"] = 3
+    with pytest.raises(FailedRunError, match="seq_len") as caught:
+        make_runs(Experiment.model_validate(values), tmp_path / "made", lambda line: None)
+    assert Path(caught.value.where).is_file()
+    assert (tmp_path / "made/tokenizer/nano2.json").is_file()
