@@ -3,18 +3,18 @@
     generator = Generator(lm, tokenizer)
     completions = generator.run([Request(prompt_ids, max_tokens=64, stop=("\\n\\n",))])
 
-`add` and `step` are the same loop opened up: requests may join while others are being decoded. A prompt is read by
-itself, in chunks; rows of a batch have different lengths and need no padding. Equal prompts that join together (samples
-of one question) are read once.
+`add` and `step` are the same loop opened up: requests may join while others are being decoded, and `cancel` takes one out.
+A prompt is read by itself, in chunks; rows of a batch have different lengths and need no padding. Equal prompts that join
+together (samples of one question) are read once.
 
-Shapes: B rows being decoded, V vocabulary.
+Shapes: B rows being decoded, T tokens of a prompt, D hidden size, V vocabulary.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -24,8 +24,11 @@ from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.inference.diagnosis import not_finite_error
 from model.inference.sampling import GREEDY, SamplingParams, sample
+from model.inference.slots import StateSlots
 from model.inference.state import InferenceState
 from model.inference.text import StopStrings, TextStream
+from model.inference.thinking import ThinkingBudget, ThinkingCloser, ThinkingEnd, ThinkingWatch
+from model.loss import token_cross_entropy
 
 
 class FinishReason(StrEnum):
@@ -37,7 +40,9 @@ class FinishReason(StrEnum):
 class Request:
     """A prompt to continue. Ends at a stop id, at a stop string, or after `max_tokens` tokens.
 
-    stop_after: stop strings count only behind this text, if it is not empty.
+    stop_after: stop strings count only behind this text, if it is not empty. prompt_logprobs: give those of the prompt's
+    tokens, too. thinking_budget: for a prompt that ends inside of the thinking; tokens put in to close it count as
+    generated, and what ends a request ends it inside of the thinking as well.
     """
 
     prompt_ids: Sequence[int]
@@ -46,6 +51,8 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
     stop_after: str = ""
+    prompt_logprobs: bool = False
+    thinking_budget: ThinkingBudget | None = None
 
 
 @dataclass
@@ -54,12 +61,21 @@ class Completion:
 
     token_ids and logprobs (nats, of the model before temperature and filters) include the token that ended it; `text`
     ends before a stop string and leaves special tokens out. `text` stays empty without a tokenizer.
+    forced: for each token, whether the thinking budget put it in; its log-probability is the model's all the same.
+    prompt_logprobs: of each token of the prompt behind those before it, None for the first; None if not asked for.
+    thinking_end, thinking_tokens, answer_tokens: who closed the thinking, and the tokens before and behind the closing tag,
+    without it, what was put in before it, and the token that ended all; None and 0 without a thinking budget.
     """
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
     finish_reason: FinishReason | None = None
+    forced: list[bool] = field(default_factory=list)
+    prompt_logprobs: list[float | None] | None = None
+    thinking_end: ThinkingEnd | None = None
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class Update:
 class Generator:
     """Generates for any number of requests, at most `max_rows` of them at a time.
 
-    `tokenizer` is a fast tokenizer of transformers; without one there is no text and there are no stop strings.
+    `tokenizer` is a fast tokenizer of transformers; without one there is no text, no stop string and no thinking budget.
     `prefill_chunk`: a prompt is read this many tokens at a time, which bounds the memory for its activations.
     """
 
@@ -89,10 +105,11 @@ class Generator:
         self._tokenizer = tokenizer
         self._max_rows = max_rows
         self._prefill_chunk = prefill_chunk
+        self._closer: ThinkingCloser | None = None
         self._added = 0
         self._waiting: deque[_Row] = deque()
-        self._rows: list[_Row] = []
-        self._state: InferenceState | None = None  # row b belongs to self._rows[b]
+        self._rows: list[_Row] = []  # row b of the slots belongs to self._rows[b]
+        self._slots = StateSlots(lm.new_state, max_rows)
 
     def add(self, request: Request) -> int:
         """Queue a request and return its number. UsageError if it cannot be generated for."""
@@ -105,9 +122,15 @@ class Generator:
             raise UsageError(f"max_tokens is {request.max_tokens}", remedy="ask for at least one token")
         if request.stop and self._tokenizer is None:
             raise UsageError("stop strings need a tokenizer", remedy="give one, or use stop ids")
-        self._waiting.append(_Row(self._added, request, self._tokenizer))
+        self._waiting.append(_Row(self._added, request, self._tokenizer, self._watch(request)))
         self._added += 1
         return self._added - 1
+
+    @torch.inference_mode()
+    def cancel(self, request: int) -> None:
+        """Forget a request: nothing more comes of it. One that has ended is left alone."""
+        self._waiting = deque(row for row in self._waiting if row.number != request)
+        self._leave([b for b, row in enumerate(self._rows) if row.number == request])
 
     @property
     def busy(self) -> bool:
@@ -132,43 +155,67 @@ class Generator:
                     completions[update.request] = update.completion
         return [completions[number] for number in numbers]
 
+    def _watch(self, request: Request) -> ThinkingWatch | None:
+        if request.thinking_budget is None:
+            return None
+        if self._tokenizer is None:
+            raise UsageError("a thinking budget needs a tokenizer", remedy="give one, or no budget")
+        self._closer = self._closer or ThinkingCloser(self._tokenizer)
+        return ThinkingWatch(request.thinking_budget, self._closer, request.prompt_ids)
+
     def _admit(self) -> list[Update]:
         updates: list[Update] = []
-        rows = list(self._rows)
-        states = [self._state] if self._state is not None else []
-        while self._waiting and len(rows) < self._max_rows:
-            free = self._max_rows - len(rows)
-            joining = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
-            for _, same in groupby(joining, key=lambda row: tuple(row.request.prompt_ids)):
-                row_group = list(same)
-                logits_1V, state = self._read(row_group[0].request.prompt_ids)
-                updates += self._take(row_group, logits_1V.expand(len(row_group), -1))
-                going_on = [row for row in row_group if row.completion.finish_reason is None]
-                if going_on:
-                    rows += going_on
-                    states.append(state if len(going_on) == 1 else state.select([0] * len(going_on)))
-        if len(rows) > len(self._rows):
-            self._rows, self._state = rows, InferenceState.join(states)
+        while self._waiting and len(self._rows) < self._max_rows:
+            free = self._max_rows - len(self._rows)
+            joining: dict[tuple[int, ...], list[_Row]] = {}
+            for _ in range(min(free, len(self._waiting))):
+                row = self._waiting.popleft()
+                joining.setdefault(tuple(row.request.prompt_ids), []).append(row)
+            for prompt_ids, rows in joining.items():
+                updates += self._join(prompt_ids, rows)
         return updates
 
-    def _read(self, prompt_ids: Sequence[int]) -> tuple[Tensor, InferenceState]:
-        """Logits [1, V] after the prompt, and the state there."""
-        ids_1T = torch.tensor([list(prompt_ids)], device=self._lm.device)
-        state = self._lm.new_state()
-        for chunk_1T in ids_1T.split(self._prefill_chunk, dim=1):
-            hidden_1TD = self._lm.hidden_states(chunk_1T, state=state)
-        return self._lm.logits(hidden_1TD[:, -1]), state
+    def _join(self, prompt_ids: Sequence[int], rows: "Sequence[_Row]") -> list[Update]:
+        """Read a prompt, take the first token of each row, and keep a copy of the state for those that go on."""
+        asked = [row for row in rows if row.request.prompt_logprobs]
+        logits_1V, state, logprobs = self._read(prompt_ids, scored=bool(asked))
+        for row in asked:
+            row.completion.prompt_logprobs = [None, *logprobs]
+        updates = self._take(rows, logits_1V.expand(len(rows), -1))
+        going_on = [row for row in rows if row.completion.finish_reason is None]
+        if going_on:
+            self._slots.take(state, copies=len(going_on))
+            self._rows += going_on
+        return updates
+
+    def _read(self, prompt_ids: Sequence[int], *, scored: bool) -> tuple[Tensor, InferenceState, list[float]]:
+        """Logits [1, V] after the prompt, the state there, and if wanted the log-probability of each token but the first."""
+        ids_1T = torch.tensor([prompt_ids], device=self._lm.device)
+        state, logprobs = self._lm.new_state(), []
+        for start in range(0, len(prompt_ids), self._prefill_chunk):
+            end = start + self._prefill_chunk
+            hidden_1TD = self._lm.hidden_states(ids_1T[:, start:end], state=state)
+            following_1T = ids_1T[:, start + 1 : end + 1]
+            if scored and following_1T.numel():
+                known_1TD = hidden_1TD[:, : following_1T.shape[1]]
+                losses = token_cross_entropy(known_1TD, self._lm.lm_head.weight, following_1T)
+                logprobs += (-losses.per_token[0]).tolist()
+        if not all(map(math.isfinite, logprobs)):
+            raise not_finite_error(self._lm, prompt_ids)
+        return self._lm.logits(hidden_1TD[:, -1]), state, logprobs
 
     def _decode(self) -> list[Update]:
-        assert self._state is not None
         last_B1 = torch.tensor([[row.completion.token_ids[-1]] for row in self._rows], device=self._lm.device)
-        hidden_B1D = self._lm.hidden_states(last_B1, state=self._state)
+        hidden_B1D = self._lm.hidden_states(last_B1, state=self._slots.rows(1))
         updates = self._take(self._rows, self._lm.logits(hidden_B1D[:, 0]))
-        staying = [b for b, row in enumerate(self._rows) if row.completion.finish_reason is None]
-        if len(staying) < len(self._rows):
-            self._rows = [self._rows[b] for b in staying]
-            self._state = self._state.select(staying) if staying else None
+        self._leave([b for b, row in enumerate(self._rows) if row.completion.finish_reason is not None])
         return updates
+
+    def _leave(self, rows: Sequence[int]) -> None:
+        for b in reversed(rows):
+            self._slots.give_back(b)
+            self._rows[b] = self._rows[-1]
+            self._rows.pop()
 
     def _take(self, rows: "Sequence[_Row]", logits_BV: Tensor) -> list[Update]:
         """Choose each row's next token and hand it over."""
@@ -176,6 +223,7 @@ class Generator:
             logits_BV,
             [row.request.sampling for row in rows],
             [len(row.completion.token_ids) for row in rows],
+            [row.forced for row in rows],
         )
         finite = sampled.finite_B.tolist()
         if not all(finite):
@@ -192,18 +240,27 @@ class Generator:
 class _Row:
     """A request on its way, and what it has become so far."""
 
-    def __init__(self, number: int, request: Request, tokenizer: Any) -> None:
+    def __init__(self, number: int, request: Request, tokenizer: Any, thinking: ThinkingWatch | None) -> None:
         self.number = number
         self.request = request
         self.completion = Completion()
         self._text = None if tokenizer is None else TextStream(tokenizer)
         self._stops = StopStrings(request.stop, request.stop_after)
+        self._thinking = thinking
+
+    @property
+    def forced(self) -> int | None:
+        """The token that the thinking budget wants next."""
+        return None if self._thinking is None else self._thinking.forced
 
     def take(self, token_id: int, logprob: float) -> Update:
         """Append a token and find out whether it is the last."""
         completion = self.completion
+        completion.forced.append(self.forced is not None)
         completion.token_ids.append(token_id)
         completion.logprobs.append(logprob)
+        if self._thinking is not None:
+            self._thinking.push(token_id, stop=token_id in self.request.stop_ids)
         text = ""
         if token_id in self.request.stop_ids:
             completion.finish_reason = FinishReason.STOP
@@ -216,4 +273,8 @@ class _Row:
         if completion.finish_reason is not None and self._text is not None:
             text += self._stops.push(self._text.finish()) + self._stops.finish()
         completion.text += text
+        if self._thinking is not None:
+            completion.thinking_end = self._thinking.end
+            completion.thinking_tokens = self._thinking.thinking_tokens
+            completion.answer_tokens = self._thinking.answer_tokens
         return Update(self.number, token_id, text, completion if completion.finish_reason else None)

@@ -63,8 +63,14 @@ class Sampled:
     finite_B: Tensor
 
 
-def sample(logits_BV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Sampled:
-    """One token a row. `positions[b]` is how many tokens row b's request has generated before this one."""
+def sample(
+    logits_BV: Tensor,
+    params: Sequence[SamplingParams],
+    positions: Sequence[int],
+    forced: Sequence[int | None] = (),
+) -> Sampled:
+    """One token a row. `positions[b]` is how many tokens row b's request has generated before this one; `forced[b]`, if
+    given, is the token that is taken in place of a drawn one."""
     normalizer_B1 = torch.logsumexp(logits_BV, dim=1, keepdim=True)
     token_B = logits_BV.argmax(dim=1)
     for filters in (False, True):
@@ -74,6 +80,9 @@ def sample(logits_BV: Tensor, params: Sequence[SamplingParams], positions: Seque
             draws = [uniform(params[row].seed, positions[row]) for row in rows]
             draw_R1 = torch.tensor(draws, dtype=torch.float64, device=logits_BV.device)[:, None]
             token_B[rows] = _draw(logits_BV[rows], chosen, draw_R1, filters=filters)
+    for row, token in enumerate(forced):
+        if token is not None:
+            token_B[row] = token
     logprob_B1 = logits_BV.gather(1, token_B[:, None]) - normalizer_B1
     return Sampled(token_B, logprob_B1[:, 0], normalizer_B1[:, 0].isfinite())
 

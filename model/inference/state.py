@@ -1,7 +1,7 @@
 """What a model remembers between calls: keys and values of attention blocks, conv and SSM state of Mamba blocks.
 
-A batch row is one sequence; rows may have different lengths. `select` and `join` move rows between states, so that
-prompts are read one by one and decoded together.
+A batch row is one sequence; rows may have different lengths. `select` and `join` copy rows into a new state; `first_rows`
+and `copy_row` are what `model.inference.slots` keeps a changing batch with.
 
 Shapes: B batch rows, S cached tokens (capacity), k key/value heads, h head_dim, J = K - 1 conv inputs, C conv channels,
 H Mamba heads, P head_dim, N state size.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.config import ATTENTION, MAMBA, HybridConfig
 
-_GROWTH = 256
+GROWTH = 256
 """Cached tokens are allocated in steps of at least this many, doubling."""
 
 
@@ -37,6 +37,13 @@ class MambaState:
             torch.cat([state.conv_BJC for state in states]), torch.cat([state.ssm_BHPN for state in states])
         )
 
+    def first_rows(self, count: int) -> MambaState:
+        return MambaState(self.conv_BJC[:count], self.ssm_BHPN[:count])
+
+    def copy_row(self, row: int, source: MambaState, source_row: int) -> None:
+        self.conv_BJC[row] = source.conv_BJC[source_row]
+        self.ssm_BHPN[row] = source.ssm_BHPN[source_row]
+
 
 @dataclass
 class KeyValueCache:
@@ -49,8 +56,9 @@ class KeyValueCache:
         """Store T tokens behind each row's `lengths[b]`; returns keys and values up to the longest row's new end."""
         new = key_BTkh.shape[1]
         end = max(lengths) + new
-        if end > self.key_BSkh.shape[1]:
-            self._grow(end)
+        capacity = self.key_BSkh.shape[1]
+        if end > capacity:
+            self.reserve(max(end, 2 * capacity, GROWTH))
         if len(set(lengths)) == 1:
             self.key_BSkh[:, lengths[0] : end] = key_BTkh
             self.value_BSkh[:, lengths[0] : end] = value_BTkh
@@ -62,10 +70,10 @@ class KeyValueCache:
             self.value_BSkh[row_B1, place_BT] = value_BTkh
         return self.key_BSkh[:, :end], self.value_BSkh[:, :end]
 
-    def _grow(self, end: int) -> None:
-        capacity = max(end, 2 * self.key_BSkh.shape[1], _GROWTH)
-        self.key_BSkh = _with_capacity(self.key_BSkh, capacity)
-        self.value_BSkh = _with_capacity(self.value_BSkh, capacity)
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` a row. What there is moves if there is not enough."""
+        self.key_BSkh = _with_capacity(self.key_BSkh, tokens)
+        self.value_BSkh = _with_capacity(self.value_BSkh, tokens)
 
     def select(self, rows: Sequence[int]) -> KeyValueCache:
         return KeyValueCache(self.key_BSkh[list(rows)], self.value_BSkh[list(rows)])
@@ -77,6 +85,13 @@ class KeyValueCache:
             torch.cat([_with_capacity(cache.key_BSkh, capacity) for cache in caches]),
             torch.cat([_with_capacity(cache.value_BSkh, capacity) for cache in caches]),
         )
+
+    def first_rows(self, count: int) -> KeyValueCache:
+        return KeyValueCache(self.key_BSkh[:count], self.value_BSkh[:count])
+
+    def copy_row(self, row: int, source: KeyValueCache, source_row: int, length: int) -> None:
+        self.key_BSkh[row, :length] = source.key_BSkh[source_row, :length]
+        self.value_BSkh[row, :length] = source.value_BSkh[source_row, :length]
 
 
 @dataclass
@@ -136,6 +151,29 @@ class InferenceState:
             else:
                 blocks.append(None)
         return cls(blocks, [length for state in states for length in state.lengths])
+
+    def first_rows(self, lengths: Sequence[int]) -> InferenceState:
+        """A view of as many rows as there are lengths, not copied: what is written into it is written here."""
+        count = len(lengths)
+        return InferenceState(
+            [None if block is None else block.first_rows(count) for block in self.blocks], list(lengths)
+        )
+
+    def copy_row(self, row: int, source: InferenceState, source_row: int) -> None:
+        """Overwrite a row with one of another state, which must not hold more tokens than there is room for here."""
+        length = source.lengths[source_row]
+        for mine, other in zip(self.blocks, source.blocks, strict=True):
+            if isinstance(mine, MambaState) and isinstance(other, MambaState):
+                mine.copy_row(row, other, source_row)
+            elif isinstance(mine, KeyValueCache) and isinstance(other, KeyValueCache):
+                mine.copy_row(row, other, source_row, length)
+        self.lengths[row] = length
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for `tokens` cached tokens in every row."""
+        for block in self.blocks:
+            if isinstance(block, KeyValueCache):
+                block.reserve(tokens)
 
     def visible_mask(self, new: int, device: torch.device) -> Tensor | None:
         """[B, T, S] bool: which cached tokens each of `new` tokens sees, itself included; None when all see all."""

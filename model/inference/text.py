@@ -4,6 +4,7 @@ Every piece that is given out is final.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -11,13 +12,13 @@ REPLACEMENT = "\ufffd"
 
 
 class TextStream:
-    """Decodes tokens as they come. The pieces joined are the decoded text of all tokens, special tokens left out.
+    """Decodes tokens as they come. The pieces joined are the decoded text of all tokens.
 
     `tokenizer` is one of transformers' fast tokenizers.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._decode = tokenizer.backend_tokenizer.decode
+    def __init__(self, tokenizer: Any, *, skip_special_tokens: bool = True) -> None:
+        self._decode = partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=skip_special_tokens)
         self._ids: list[int] = []
         self._start = (
             0  # decoding begins here: some decoders drop a space at the start of what they are given
@@ -28,20 +29,20 @@ class TextStream:
     def push(self, token_id: int) -> str:
         """The text that this token completes; may be empty."""
         self._ids.append(token_id)
-        text = self._decode(self._ids[self._start :], skip_special_tokens=True)
+        text = self._decode(self._ids[self._start :])
         # A character of up to four bytes may be unfinished at the very end, never before it.
         ready = text.removesuffix(REPLACEMENT)
         piece = ready[self._shown :]
         self._shown = max(self._shown, len(ready))
         if len(ready) == len(text):
-            before = self._decode(self._ids[self._settled :], skip_special_tokens=True)
+            before = self._decode(self._ids[self._settled :])
             self._start, self._settled = self._settled, len(self._ids)
             self._shown = len(before)
         return piece
 
     def finish(self) -> str:
         """What is left when no token comes any more: the replacement character of an unfinished one."""
-        text = self._decode(self._ids[self._start :], skip_special_tokens=True)
+        text = self._decode(self._ids[self._start :])
         return str(text[self._shown :])
 
 
@@ -68,7 +69,7 @@ class StopStrings:
         if self._after:
             before, marker, behind = self._held.partition(self._after)
             if not marker:
-                return self._release(len(self._held) - _overlap(self._held, self._after))
+                return self._release(len(self._held) - overlap(self._held, self._after))
             passed, self._held, self._after = before + marker, behind, ""
         if not self._begun:
             passed += self._release(len(self._held) - len(self._held.lstrip()))
@@ -77,7 +78,7 @@ class StopStrings:
         if found:
             self.stopped = True
             return passed + self._release(min(found))
-        held = max((_overlap(self._held, string) for string in self._strings), default=0)
+        held = max((overlap(self._held, string) for string in self._strings), default=0)
         return passed + self._release(len(self._held) - held)
 
     def finish(self) -> str:
@@ -89,7 +90,7 @@ class StopStrings:
         return released
 
 
-def _overlap(text: str, word: str) -> int:
+def overlap(text: str, word: str) -> int:
     """How many characters at the end of `text` are the beginning of `word`, but not all of it."""
     for length in range(min(len(word) - 1, len(text)), 0, -1):
         if text.endswith(word[:length]):

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from model.errors import ArtifactError, UsageError
 from model.hybrid import HybridLM
 from model.inference.generation import Completion, FinishReason, Generator, Request
 from model.inference.sampling import SamplingParams
+from model.loss import next_token_labels, token_cross_entropy
 from model.tokenizer import load_tokenizer
 from tests.model.miniatures import MINIATURES, miniature, randomized
 
@@ -30,6 +32,14 @@ def forward_logprobs(lm: HybridLM, prompt: list[int], completion: Completion) ->
     """[generated tokens, V], by one pass over prompt and completion."""
     ids = torch.tensor([prompt + completion.token_ids])
     return lm(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+
+
+@torch.no_grad()
+def trainer_logprobs(lm: HybridLM, ids: list[int]) -> torch.Tensor:
+    """Of each token but the first, in the way the training loop computes its loss."""
+    ids_1T = torch.tensor([ids])
+    losses = token_cross_entropy(lm.hidden_states(ids_1T), lm.lm_head.weight, next_token_labels(ids_1T))
+    return -losses.per_token[0, :-1]
 
 
 def record_reading(lm: HybridLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -58,20 +68,105 @@ def test_greedy_is_the_argmax_of_the_full_forward(name: str, max_rows: int) -> N
         for step, token in enumerate(completion.token_ids):
             clear = best[step, 0] - best[step, 1] > 1e-4
             assert not clear or token == logprobs[step].argmax()
-            assert abs(completion.logprobs[step] - logprobs[step, token]) < 1e-4
+            assert abs(completion.logprobs[step] - logprobs[step, token]) < 1e-5
         assert len(completion.token_ids) == request.max_tokens
         assert completion.finish_reason is FinishReason.LENGTH
 
 
-def test_a_sample_does_not_depend_on_the_batch() -> None:
-    lm = randomized(MINIATURES["width-unlike-expand"])
+@pytest.mark.parametrize("name", NAMES)
+def test_logprobs_are_those_of_the_trainer(name: str) -> None:
+    """Of the prompt and of what is generated, whatever the chunks that a prompt is read in."""
+    lm = randomized(MINIATURES[name])
     requests = [
-        Request(prompt, 12, SamplingParams(1.0, top_p=0.9, seed=number))
+        Request(prompt, 9, SamplingParams(1.0, seed=number), prompt_logprobs=True)
         for number, prompt in enumerate(prompts(lm))
     ]
-    together = Generator(lm, max_rows=4).run(requests)
-    for request, completion in zip(requests, together, strict=True):
-        assert Generator(lm).run([request])[0].token_ids == completion.token_ids
+    for chunk in (1, 13, 2048):
+        for request, completion in zip(
+            requests, Generator(lm, max_rows=3, prefill_chunk=chunk).run(requests), strict=True
+        ):
+            assert completion.prompt_logprobs is not None
+            first, *rest = completion.prompt_logprobs
+            assert first is None
+            expected = trainer_logprobs(lm, [*request.prompt_ids, *completion.token_ids])
+            torch.testing.assert_close(torch.tensor(rest + completion.logprobs), expected, rtol=0, atol=1e-5)
+
+
+def test_prompt_logprobs_are_for_those_who_ask_and_read_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = randomized(MINIATURES["width-unlike-expand"])
+    prompt = prompts(lm)[4]
+    read = record_reading(lm, monkeypatch)
+    plain, asking = (Request(prompt, 4, prompt_logprobs=asks) for asks in (False, True))
+    other = Request([3], 4, prompt_logprobs=True)
+    completions = Generator(lm).run([plain, other, asking])
+    assert completions[0].prompt_logprobs is None
+    assert completions[1].prompt_logprobs == [None]
+    assert len(completions[2].prompt_logprobs or ()) == len(prompt)
+    assert completions[0].token_ids == completions[2].token_ids
+    assert sum(read) == len(prompt) + 1 + 3 * 3
+
+
+def test_prompt_logprobs_never_hold_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt of 3,000 tokens and a vocabulary of 5,000: the largest tensor of logits is far from 60 MB."""
+    lm = randomized(miniature("M", vocab_size=5000))
+    made: list[int] = []
+
+    class Recorder(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.shape[-1:] == (5000,):
+                made.append(out.numel())
+            return out
+
+    prompt = torch.randint(5000, (3000,), generator=torch.Generator().manual_seed(0)).tolist()
+    with Recorder():
+        completion = Generator(lm).run([Request(prompt, 1, prompt_logprobs=True)])[0]
+    assert len(completion.prompt_logprobs or ()) == 3000
+    assert 5000 < max(made) <= 300 * 5000
+
+
+def test_a_sample_does_not_depend_on_the_batch() -> None:
+    """Nor on the order, on who joins when, or on who leaves."""
+    lm = randomized(MINIATURES["width-unlike-expand"])
+    requests = [
+        Request(prompt, 12 - number, SamplingParams(1.0, top_p=0.9, seed=number))
+        for number, prompt in enumerate(prompts(lm))
+    ]
+    alone = [Generator(lm).run([request])[0].token_ids for request in requests]
+    for rows in (2, 4, 32):
+        together = Generator(lm, max_rows=rows).run(requests[::-1])
+        assert [completion.token_ids for completion in together] == alone[::-1]
+    generator = Generator(lm, max_rows=4)
+    numbers: dict[int, int] = {}
+    made: dict[int, list[int]] = {}
+    for index, request in enumerate(requests):
+        numbers[generator.add(request)] = index
+        if index == 3:
+            generator.cancel(1)
+        for update in generator.step():
+            made.setdefault(numbers[update.request], []).append(update.token_id)
+    while generator.busy:
+        for update in generator.step():
+            made.setdefault(numbers[update.request], []).append(update.token_id)
+    cancelled = made.pop(1)
+    assert cancelled == alone[1][: len(cancelled)] != alone[1]
+    assert made == {index: tokens for index, tokens in enumerate(alone) if index != 1}
+
+
+def test_cancelling_what_waits_what_is_decoded_and_what_is_gone() -> None:
+    lm = randomized(MINIATURES["pure-mamba"])
+    generator = Generator(lm, max_rows=1)
+    decoded, waiting = (generator.add(Request(prompt, 9)) for prompt in prompts(lm)[:2])
+    generator.step()
+    generator.cancel(waiting)
+    generator.cancel(decoded)
+    assert not generator.busy
+    assert generator.step() == []
+    generator.cancel(decoded)
+    generator.cancel(77)
+    assert len(generator.run([Request([1], 3)])[0].token_ids) == 3
 
 
 def test_samples_of_one_prompt_read_it_once_and_differ_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
