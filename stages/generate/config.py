@@ -47,6 +47,14 @@ class GenerateConfig(StageConfig):
     thinking: Annotated[bool | None, Panel("Chat")] = Field(
         None, description="Turn thinking on or off, whatever the messages say."
     )
+    thinking_budget: Annotated[Size | None, Panel("Chat")] = Field(
+        None,
+        ge=0,
+        description="Tokens of thinking, after which it is closed at the next newline; the model is not told.",
+    )
+    thinking_grace: Annotated[Size | None, Panel("Chat")] = Field(
+        None, ge=0, description="Tokens behind the budget to wait for a newline; 500 if not set."
+    )
 
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, Panel("Hardware")] = Field(
         None, description="Load the weights so; by default as they are stored."
@@ -61,4 +69,8 @@ class GenerateConfig(StageConfig):
             raise ValueError("prompt and prompt_file are both given; give one of them")
         if not self.chat and (self.system is not None or self.thinking is not None):
             raise ValueError("system and thinking need --chat")
+        if self.thinking_budget is not None and (not self.chat or self.thinking is False):
+            raise ValueError("thinking_budget needs --chat, and thinking that is not turned off")
+        if self.thinking_grace is not None and self.thinking_budget is None:
+            raise ValueError("thinking_grace needs --thinking-budget")
         return self

@@ -10,6 +10,7 @@ from model.errors import ArtifactError, UsageError
 from model.inference.generation import Completion, Generator, Request
 from model.inference.sampling import SamplingParams
 from model.inference.stopping import stop_token_ids
+from model.inference.thinking import ThinkingBudget
 from model.loading import load
 from model.tokenizer import load_tokenizer
 from stages.common.reporter import Reporter
@@ -33,7 +34,16 @@ def run(config: GenerateConfig, context: StageContext) -> StageResult:
     generator = Generator(lm, tokenizer)
     for number in range(config.n):
         sampling = SamplingParams(config.temperature, config.top_p, config.top_k, config.seed + number)
-        generator.add(Request(prompt_ids, config.max_tokens, sampling, stop_ids, config.stop))
+        generator.add(
+            Request(
+                prompt_ids,
+                config.max_tokens,
+                sampling,
+                stop_ids,
+                config.stop,
+                thinking_budget=_thinking_budget(config),
+            )
+        )
     started = time.perf_counter()
     completions = _generate(generator, config.n, context.reporter)
     seconds = time.perf_counter() - started
@@ -72,12 +82,32 @@ def _generate(generator: Generator, n: int, reporter: Reporter) -> list[Completi
     return [completions[number] for number in range(n)]
 
 
+def _thinking_budget(config: GenerateConfig) -> ThinkingBudget | None:
+    if config.thinking_budget is None:
+        return None
+    if config.thinking_grace is None:
+        return ThinkingBudget(config.thinking_budget)
+    return ThinkingBudget(config.thinking_budget, config.thinking_grace)
+
+
 def _describe(completion: Completion) -> dict[str, Any]:
-    return {
+    """`logprob` is that of the tokens which the model chose."""
+    described = {
         "text": completion.text,
         "tokens": len(completion.token_ids),
-        "logprob": sum(completion.logprobs),
+        "logprob": sum(
+            logprob
+            for logprob, forced in zip(completion.logprobs, completion.forced, strict=True)
+            if not forced
+        ),
         "finish_reason": str(completion.finish_reason),
+    }
+    if completion.thinking_end is None:
+        return described
+    return described | {
+        "thinking_tokens": completion.thinking_tokens,
+        "answer_tokens": completion.answer_tokens,
+        "thinking_closed_by": str(completion.thinking_end),
     }
 
 

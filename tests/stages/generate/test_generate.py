@@ -102,6 +102,27 @@ def test_chat_goes_through_the_template(
     assert 12 in asked[0].stop_ids
 
 
+def test_the_thinking_is_closed_at_the_budget(artifact: Path) -> None:
+    asked = {"model": artifact, "prompt": "Hi", "chat": True, "max_tokens": 40}
+    result = run(**asked, thinking_budget=5, thinking_grace=3, n=2)
+    for completion in result.data["completions"]:
+        assert completion["thinking_closed_by"] == "budget"
+        assert 5 <= completion["thinking_tokens"] <= 8
+        assert "</think>\n\n" in completion["text"]
+        assert completion["answer_tokens"] > 10
+    (free,) = run(**asked).data["completions"]
+    assert "thinking_tokens" not in free
+    (unhurried,) = run(**asked, thinking_budget="1k").data["completions"]
+    assert unhurried["text"] == free["text"]
+    assert unhurried["logprob"] == free["logprob"]
+
+
+def test_a_budget_without_thinking_is_refused(artifact: Path) -> None:
+    """The messages turned it off, which the settings alone do not show."""
+    with pytest.raises(UsageError, match="does not end inside of the thinking"):
+        run(model=artifact, prompt="Hi", chat=True, system="/no_think", thinking_budget=5)
+
+
 def test_the_prompt_comes_from_file_or_stdin(
     artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +158,16 @@ def test_prompts_that_cannot_be_used(artifact: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"prompt": "a", "prompt_file": "b"}, {"prompt": "a", "system": "b"}, {"prompt": "a", "thinking": True}],
+    [
+        {"prompt": "a", "prompt_file": "b"},
+        {"prompt": "a", "system": "b"},
+        {"prompt": "a", "thinking": True},
+        {"prompt": "a", "thinking_budget": 5},
+        {"prompt": "a", "chat": True, "thinking": False, "thinking_budget": 5},
+        {"prompt": "a", "chat": True, "thinking_grace": 5},
+        {"prompt": "a", "chat": True, "thinking_budget": -1},
+        {"prompt": "a", "chat": True, "thinking_budget": 1, "thinking_grace": -1},
+    ],
 )
 def test_settings_that_contradict_each_other(settings: dict[str, Any], artifact: Path) -> None:
     with pytest.raises(ValidationError):
