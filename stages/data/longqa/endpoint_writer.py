@@ -104,15 +104,16 @@ class EndpointWriter:
             if self._stop:
                 break
             try:
-                outcome = parse_reply(await self._reply(client, prompt_of(passage)), passage.text)
+                reply, cut_off = await self._reply(client, prompt_of(passage))
             except _NoReplyError as error:
                 return NoPair(str(error))
+            outcome = parse_reply(reply, passage.text, cut_off=cut_off)
             if isinstance(outcome, Pair):
                 break
         return outcome
 
-    async def _reply(self, client: openai.AsyncOpenAI, prompt: str) -> str:
-        """The text of the answer. _NoReplyError if there is none; UsageError if no request can have one."""
+    async def _reply(self, client: openai.AsyncOpenAI, prompt: str) -> tuple[str, bool]:
+        """The text of the answer and whether it was cut off. _NoReplyError if there is none; UsageError if no request can have one."""
         config = self._config
         attempts = 1 + config.retries
         try:
@@ -191,10 +192,11 @@ def _reason(error: openai.APIStatusError) -> str:
     return f" ({' '.join(said.split())[:160]})" if isinstance(said, str) and said.strip() else ""
 
 
-def _content(completion: object) -> str:
-    """The client does not check what a server sends, so everything that is said to be there may be missing."""
-    if not isinstance(completion, ChatCompletion) or not isinstance(completion.choices, list):
+def _content(completion: object) -> tuple[str, bool]:
+    """The text and whether it was cut off. The client does not check what a server sends: anything may be missing."""
+    choices = completion.choices if isinstance(completion, ChatCompletion) else None
+    if not (isinstance(choices, list) and choices):
         raise _NoReplyError("the answer is no chat completion")
-    message = getattr(completion.choices[0], "message", None) if completion.choices else None
-    content = getattr(message, "content", None)
-    return content if isinstance(content, str) else ""
+    content = getattr(getattr(choices[0], "message", None), "content", None)
+    cut_off = getattr(choices[0], "finish_reason", None) == "length"
+    return (content if isinstance(content, str) else ""), cut_off

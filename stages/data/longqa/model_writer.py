@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from model.chat.template import encode
-from model.inference.generation import Generator, Request
+from model.inference.generation import FinishReason, Generator, Request
 from model.inference.sampling import SamplingParams
 from model.inference.stopping import stop_token_ids
 from model.loading import load
@@ -72,7 +72,11 @@ class ModelWriter:
             for update in generator.step() if generator.busy else ():
                 if update.completion is not None:
                     item = by_request.pop(update.request)
-                    item.outcome = parse_reply(update.completion.text, item.passage.text)
+                    item.outcome = parse_reply(
+                        update.completion.text,
+                        item.passage.text,
+                        cut_off=update.completion.finish_reason is FinishReason.LENGTH,
+                    )
                     if isinstance(item.outcome, Pair):
                         self._kept.add(item.key, item.outcome)
                     patience.count(item.outcome)

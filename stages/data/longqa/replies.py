@@ -15,18 +15,20 @@ LONGEST_ANSWER = 600
 _LONGEST_REPLY = 100_000  # characters; beyond it nobody looks for JSON
 
 
-def parse_reply(reply: str, excerpt: str) -> Pair | NoPair:
+def parse_reply(reply: str, excerpt: str, *, cut_off: bool = False) -> Pair | NoPair:
     """The pair in the first JSON object that has a question and an answer; thinking before it is passed over.
 
     An answer has to stand in the excerpt (letter case and white space make no difference), and the question must not
-    hold it already: a pair that cannot be looked up would teach to make things up.
+    hold it already: a pair that cannot be looked up would teach to make things up. `cut_off`: the reply had to end.
     """
     if len(reply) > _LONGEST_REPLY:
         return NoPair("the reply is far too long")
     said = parse(reply).content
+    fields = _fields(said)
+    if fields is None and cut_off:
+        return NoPair("the reply was cut off at --reply-tokens")
     if not said:
         return NoPair("the reply is empty")
-    fields = _fields(said)
     if fields is None:
         return NoPair('the reply has no JSON object with "question" and "answer"')
     if not all(isinstance(value, str) for value in fields):

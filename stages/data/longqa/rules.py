@@ -164,6 +164,8 @@ def _gap(
         end = start + len(core)
         left = sentence.text[sentence.words[max(0, place - around)][0] : start]
         right = sentence.text[end : sentence.words[min(len(sentence) - 1, place + around)][1]]
+        if left.endswith("_") or right.startswith("_"):
+            continue  # the blank would look longer
         anchors = [side.strip() for side in (left, right) if len(side.split()) >= 4]
         yield Candidate(f"{left}{BLANK}{right}", core, tuple(anchors))
         tried += 1
