@@ -68,53 +68,70 @@ def examine_sample(
     """The documents of `encode_sample`, those that it refuses with the reason."""
     if sample.is_text:
         return [_examine_text(tokenizer, sample)]
+    return [_examine_episode(tokenizer, sample, episode) for episode in episodes_to_train(sample, episodes)]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode of a chat, with the messages before it.
+
+    trained: positions of the assistant turns that are trained. thinking: what the template is told; None leaves it to the
+    switches. shows_reasoning: whether thinking is on.
+    """
+
+    messages: list[Message]
+    trained: list[int]
+    thinking: bool | None
+    shows_reasoning: bool
+    place: str
+
+
+def episodes_to_train(sample: ChatSample, episodes: Episodes) -> list[Episode]:
+    """The episodes of a chat that have something to train on, and the last in any case; or the last alone."""
     messages = sample.conversation
     spans = episodes_of(messages)
-    chosen = [span for span in spans if span.stop > sample.first_trained]
-    if episodes == "last":
-        chosen = chosen[-1:]
-    if not chosen:
-        return [_refused(sample.place, "the completion has no messages", _DATA_REMEDY)]
-    examined = []
-    for span in chosen:
-        place = sample.place if len(spans) == 1 else f"{sample.place} episode {spans.index(span) + 1}"
+    found = []
+    for number, span in enumerate(spans, start=1):
         trained = [
             index for index in span if messages[index].role == "assistant" and index >= sample.first_trained
         ]
-        examined.append(_examine_episode(tokenizer, sample, messages[: span.stop], trained, place))
-    return examined
+        if not trained and number < len(spans):
+            continue
+        thinking, shows = _thinking(sample, messages[: span.stop], trained)
+        place = sample.place if len(spans) == 1 else f"{sample.place} episode {number}"
+        found.append(Episode(messages[: span.stop], trained, thinking, shows, place))
+    return found if episodes == "each" else found[-1:]
 
 
-def thinking_of(sample: ChatSample, messages: Sequence[Message], trained: Sequence[int]) -> bool | None:
-    """Whether the episode is rendered with thinking; None leaves it to the switches in its messages.
-
-    Where neither the line nor a switch says so, it is on if a trained turn has reasoning: without any, it would teach
-    the model to close its thinking at once.
-    """
+def _thinking(
+    sample: ChatSample, messages: Sequence[Message], trained: Sequence[int]
+) -> tuple[bool | None, bool]:
+    """Where neither the line nor a switch says so, thinking is on if a trained turn has reasoning: without any, it would
+    teach the model to close its thinking at once."""
     if sample.thinking is not None:
-        return sample.thinking
-    if any(message.role in ("system", "user") and _SWITCH.search(message.text) for message in messages):
-        return None
-    return any(messages[index].trace for index in trained)
+        return sample.thinking, sample.thinking
+    switches = [
+        found[1] is None
+        for message in messages
+        if message.role in ("system", "user")
+        for found in _SWITCH.finditer(message.text)
+    ]
+    if switches:
+        return None, switches[-1]
+    reasons = any(messages[index].trace for index in trained)
+    return reasons, reasons
 
 
-def _examine_episode(
-    tokenizer: ChatTokenizer,
-    sample: ChatSample,
-    messages: Sequence[Message],
-    trained: Sequence[int],
-    place: str,
-) -> Examined:
-    if not trained:
+def _examine_episode(tokenizer: ChatTokenizer, sample: ChatSample, episode: Episode) -> Examined:
+    messages, place = episode.messages, episode.place
+    if not episode.trained:
         return _refused(place, "has no assistant turn to train on", _DATA_REMEDY)
     conversation = Conversation(
-        [message.for_template() for message in messages],
-        sample.tools,
-        thinking_of(sample, messages, trained),
+        [message.for_template() for message in messages], sample.tools, episode.thinking
     )
-    examined = examine_conversation(tokenizer, conversation, trained, place)
+    examined = examine_conversation(tokenizer, conversation, episode.trained, place)
     if examined.problem is None:
-        for index in trained:
+        for index in episode.trained:
             if messages[index].is_empty:
                 what = f"message {index + 1}: the assistant's turn has neither an answer nor a tool call"
                 return Examined(examined.sample, _problem(what, place, _DATA_REMEDY))

@@ -118,10 +118,8 @@ class Message(Strict):
         return not (self.answer or self.tool_calls)
 
     def with_trace(self, trace: str) -> "Message":
-        """The same message with another reasoning, in `reasoning_content`; with "" it has none."""
-        return self.model_copy(
-            update={"content": self.answer, "reasoning_content": trace or None, "reasoning": None}
-        )
+        """The same message with another reasoning, "" for none; think tags in its answer stay a part of the answer."""
+        return self.model_copy(update={"content": self.answer, "reasoning_content": trace, "reasoning": None})
 
     def for_template(self) -> dict[str, Any]:
         """The message as the chat template takes it."""
