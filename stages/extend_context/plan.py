@@ -15,7 +15,7 @@ def plan(config: ExtendContextConfig) -> Plan:
     steps = StepShape.of(
         config.tokens, taken.batch_tokens, seq_len=data.seq_len, micro_batch=config.micro_batch
     )
-    order = data.last_blend_order(steps.total_sequences, config.seed)
+    order = data.order_of_blend(data.phases[-1], steps.total_sequences, config.seed)
     rows: dict[str, PlanValue] = {
         f"{source} (times read)": round(epochs, 2) for source, epochs in order.epochs().items()
     }

@@ -23,7 +23,7 @@ def run(config: ExtendContextConfig, context: StageContext) -> StageResult:
     steps = StepShape.of(
         config.tokens, taken.batch_tokens, seq_len=data.seq_len, micro_batch=config.micro_batch
     )
-    order = data.last_blend_order(steps.total_sequences, config.seed)
+    order = data.order_of_blend(data.phases[-1], steps.total_sequences, config.seed)
 
     lm = load(config.model, device=device, dtype="float32")
     _lengthen(lm, data, context)

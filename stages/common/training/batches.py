@@ -3,7 +3,7 @@
 Shapes: B sequences, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +83,18 @@ class TrainingData:
                 share = item.weight / total / sum(phase.values())
                 merged |= {prefix + source: weight * share for source, weight in phase.items()}
 
-    def order(self, total_sequences: int, seed: int, boundaries: Sequence[float]) -> BlendedOrder:
-        rows = {name: len(source) for name, source in self._sources.items()}
-        return BlendedOrder(rows, self.phases, total_sequences, seed, boundaries)
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """Rows of each source."""
+        return {name: len(rows) for name, rows in self._sources.items()}
 
-    def last_blend_order(self, total_sequences: int, seed: int) -> BlendedOrder:
-        """The blend of the last phase alone, for a stage that continues where pretraining ended."""
-        rows = {name: len(source) for name, source in self._sources.items()}
-        return BlendedOrder(rows, self.phases[-1:], total_sequences, seed, ())
+    def order(self, total_sequences: int, seed: int, boundaries: Sequence[float]) -> BlendedOrder:
+        """All phases, the next one beginning at each boundary."""
+        return BlendedOrder(self.row_counts, self.phases, total_sequences, seed, boundaries)
+
+    def order_of_blend(self, blend: Mapping[str, float], total_sequences: int, seed: int) -> BlendedOrder:
+        """One blend, {source: weight}, from beginning to end."""
+        return BlendedOrder(self.row_counts, [blend], total_sequences, seed, ())
 
     def rows(self, places: Sequence[tuple[str, int]]) -> Batch:
         """The rows at these (source, row) places."""

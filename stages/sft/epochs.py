@@ -1,0 +1,30 @@
+"""Epochs of chat data in steps: how often a source is read, how many steps that makes, the learning rate over them."""
+
+import math
+from collections.abc import Mapping
+
+from stages.common.training.schedule import WarmupStableDecay
+from stages.common.training.steps import StepShape
+from stages.sft.config import SftConfig
+
+
+def blend_of_epoch(rows: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, float]:
+    """Rows that an epoch reads of each source: all of them, times the source's weight."""
+    return {name: count * weights[name] for name, count in rows.items()}
+
+
+def step_shape(config: SftConfig, rows_of_epoch: float) -> StepShape:
+    """The steps that read `config.epochs` epochs, at least one."""
+    tokens = math.ceil(rows_of_epoch * config.epochs) * config.seq_len
+    return StepShape.of(tokens, config.batch_tokens, seq_len=config.seq_len, micro_batch=config.micro_batch)
+
+
+def schedule(config: SftConfig, steps: StepShape) -> WarmupStableDecay:
+    """Linear warmup, then linear decay; the report gives neither rate nor shape."""
+    return WarmupStableDecay(
+        peak=config.learning_rate,
+        floor=config.final_learning_rate or config.learning_rate / 10,
+        total=steps.tokens,
+        warmup=round(config.warmup_fraction * steps.tokens),
+        decay=round(config.decay_fraction * steps.tokens),
+    )
