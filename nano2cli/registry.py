@@ -39,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("data longqa", "Append question-answer pairs to long text.", _STAGES, "stages.data.stage:LONGQA"),
     Command("pretrain", "Train a hybrid model from scratch.", _STAGES, "stages.pretrain.stage:STAGE"),
     Command("extend-context", "Continue on longer rows.", _STAGES, "stages.extend_context.stage:STAGE"),
+    Command("sft", "Fine-tune on conversations.", _STAGES, "stages.sft.stage:STAGE"),
     Command("eval", "Measure a model on lm-eval tasks.", _STAGES, "stages.eval.stage:STAGE"),
     Command("generate", "Continue a prompt or answer a chat.", _MODELS, "stages.generate.stage:STAGE"),
     Command(
