@@ -219,8 +219,10 @@ def _mark_turn(
     elif end == start:
         what = "the mask leaves out the beginning of the turn"
     elif not stops:
-        written = end < len(ids) and ids[end] == tokenizer.stop_id
-        how = "is left out of the mask" if written else "does not end the turn"
+        following = next((place for place in range(end, len(ids)) if marked[place]), len(ids))
+        how = (
+            "is left out of the mask" if tokenizer.stop_id in ids[end:following] else "does not end the turn"
+        )
         what = f"the stop token {name} {how}, so the model would not learn to stop"
     elif stops[0] != end - 1:
         what = f"the mask goes on behind the stop token {name}"

@@ -152,14 +152,15 @@ class Message(Strict):
 
 
 def episodes_of(messages: Sequence[Message]) -> list[range]:
-    """The positions of each episode: a user message and all up to the next; what precedes the first belongs to it."""
+    """The positions of each episode: a user message and all up to the next one.
+
+    A system message belongs to the first. What the assistant says before the first user message is an episode of its own.
+    """
     starts = [index for index, message in enumerate(messages) if message.role == "user"]
+    if any(message.role == "assistant" for message in messages[: starts[0] if starts else None]):
+        starts = [0, *starts]
     starts[:1] = [0]
-    return [
-        range(start, end)
-        for start, end in zip(starts, [*starts[1:], len(messages)], strict=True)
-        if end > start
-    ]
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(messages)], strict=True)]
 
 
 def check_conversation(messages: Sequence[Message], name: str = "messages") -> None:

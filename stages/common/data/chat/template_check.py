@@ -5,9 +5,8 @@ sample, so it is refused before the first.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
-
-import numpy as np
 
 from model.errors import ArtifactError
 from stages.common.data.chat.encoding import (
@@ -20,25 +19,25 @@ from stages.common.data.chat.tokenizer import ChatTokenizer
 
 @dataclass(frozen=True)
 class _Word:
-    """A marked word, whose text it is, and whether the assistant wrote it in a turn that is trained."""
+    """A marked word, whose text it is, and whether the assistant wrote it."""
 
     text: str
     whose: str
-    trained: bool = False
+    by_assistant: bool = False
 
 
 _SYSTEM = _Word("zsystemz", "the system message")
 _TOOL = _Word("ztoolz", "the list of tools")
 _OLD_USER = _Word("zearlierz", "an earlier user message")
-_OLD_ANSWER = _Word("zoldanswerz", "an earlier answer of the assistant")
+_OLD_ANSWER = _Word("zoldanswerz", "an earlier answer of the assistant", by_assistant=True)
 _USER = _Word("zuserz", "the user's message")
-_CALL_REASONING = _Word("zcallreasonz", "the reasoning before a tool call", trained=True)
-_FIRST_CALL = _Word("zfirstcallz", "the first of two tool calls", trained=True)
-_SECOND_CALL = _Word("zsecondcallz", "the second of two tool calls", trained=True)
+_CALL_REASONING = _Word("zcallreasonz", "the reasoning before a tool call", by_assistant=True)
+_FIRST_CALL = _Word("zfirstcallz", "the first of two tool calls", by_assistant=True)
+_SECOND_CALL = _Word("zsecondcallz", "the second of two tool calls", by_assistant=True)
 _FIRST_RESULT = _Word("zfirstresultz", "the first of two tool results")
 _SECOND_RESULT = _Word("zsecondresultz", "the second of two tool results")
-_REASONING = _Word("zreasonz", "the assistant's reasoning", trained=True)
-_ANSWER = _Word("zanswerz", "the assistant's answer", trained=True)
+_REASONING = _Word("zreasonz", "the assistant's reasoning", by_assistant=True)
+_ANSWER = _Word("zanswerz", "the assistant's answer", by_assistant=True)
 
 
 def _call(word: _Word) -> dict[str, Any]:
@@ -78,16 +77,16 @@ def check_template(tokenizer: ChatTokenizer) -> None:
     """Refuses (ArtifactError) a template that no chat can be trained with."""
     where = str(tokenizer.directory / "chat_template.jinja")
     for thinking, words in ((True, _WITH_THINKING), (False, _WORDS)):
-        examined = examine_conversation(
-            tokenizer, Conversation(_MESSAGES, _TOOLS, thinking), _TRAINED, place=where
-        )
+        conversation = Conversation(_MESSAGES, _TOOLS, thinking)
+        examined = examine_conversation(tokenizer, conversation, _TRAINED, place=where)
         if examined.problem is not None:
             raise examined.problem
-        ids, mask = examined.sample.ids, examined.sample.mask
-        runs = np.split(np.arange(len(ids)), np.flatnonzero(np.diff(mask)) + 1)
+        encoded = conversation.encode(tokenizer)
         texts = {True: "", False: ""}
-        for run in runs:
-            texts[bool(mask[run[0]])] += tokenizer.chat.decode(ids[run]) + "\n"
+        for marked, run in groupby(
+            zip(encoded.assistant_mask, encoded.ids, strict=True), key=lambda pair: pair[0]
+        ):
+            texts[marked] += tokenizer.chat.decode([token for _, token in run]) + "\n"
         for word in words:
             inside, outside = (texts[side].count(word.text) for side in (True, False))
             if what := _fault(word, inside, outside):
@@ -95,11 +94,11 @@ def check_template(tokenizer: ChatTokenizer) -> None:
 
 
 def _fault(word: _Word, inside: int, outside: int) -> str:
-    """inside, outside: how often the word is in what is trained and in the rest."""
+    """inside, outside: how often the word is in what is marked as the assistant's and in the rest."""
     if not inside + outside:
         return f"the chat template leaves out {word.whose}"
     if inside + outside > 1:
         return f"the chat template writes {word.whose} {inside + outside} times"
-    if inside != word.trained:
-        return f"the mask {'leaves out' if word.trained else 'covers'} {word.whose}"
+    if inside != word.by_assistant:
+        return f"the mask {'leaves out' if word.by_assistant else 'covers'} {word.whose}"
     return ""
