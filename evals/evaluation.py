@@ -18,8 +18,14 @@ from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
+from evals.answers import Answer
+from evals.chat_tasks import SUFFIXES, read_chat_task
+from evals.judging import Judged
 from evals.lm import HybridEvalLM
+from evals.results import summary
+from evals.task_copies import RunSettings, run_copies
 from evals.tasks import task_manager
+from evals.tasks.reader import DATA
 from model.errors import ArtifactError, Nano2Error, UsageError
 
 BOOTSTRAP_ITERATIONS = 1000
@@ -30,60 +36,62 @@ _VOLATILE = ("date", "git_hash", "upper_git_hash", "pretty_env_info")
 """What differs from run to run although nothing was measured differently; nano2.json has the like."""
 
 
+COMMITTED_CHATS = {
+    f"nano2_{path.name.removesuffix('.chat.jsonl')}": path for path in sorted(DATA.glob("*.chat.jsonl"))
+}
+"""Short names of the files of chats that come with nano2."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """results: lm-eval's dictionary, less what differs from run to run. samples: a list for each task, a dictionary a
-    document and filter."""
+    """results: lm-eval's dictionary, less what differs from run to run, and under "nano2" what evals/results.py adds.
+    samples: a list for each task, a dictionary a document and filter; "generations" has one entry an answer."""
 
     results: dict[str, Any]
     samples: dict[str, list[dict[str, Any]]]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """One row a task (or group) and metric: task, metric, value, stderr (None where there is none), n documents."""
-        figures = {**self.results["results"], **self.results.get("groups", {})}
-        return [
-            {
-                "task": task,
-                "metric": metric if rule == "none" else f"{metric},{rule}",
-                "value": value,
-                "stderr": stderr
-                if isinstance(stderr := values.get(f"{metric}_stderr,{rule}"), float)
-                else None,
-                "n": self._documents(task),
-            }
-            for task, values in figures.items()
-            for metric, rule, value in _metrics(values)
-        ]
 
-    def _documents(self, task: str) -> int | None:
-        counts: Mapping[str, int] | None = self.results.get("n-samples", {}).get(task)
-        if counts:
-            return counts["effective"]
-        parts = [self._documents(part) for part in self.results.get("group_subtasks", {}).get(task, ())]
-        return sum(part or 0 for part in parts) or None
+def load_tasks(
+    names: Sequence[str], include: Sequence[Path] = (), metadata: Mapping[str, Any] | None = None
+) -> list[Task | Group]:
+    """Tasks, groups and tags by name, or by the path of a YAML file or of a jsonl of chats, with their rows read.
 
-
-def _metrics(values: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
-    for key, value in values.items():
-        metric, comma, rule = key.partition(",")
-        if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
-            yield metric, rule, value
-
-
-def load_tasks(names: Sequence[str], include: Sequence[Path] = ()) -> list[Task | Group]:
-    """Tasks, groups and tags by name, or by the path of a YAML file, with their rows read.
-
-    UsageError for a name that is not known, ArtifactError for a task file or data file that cannot be read.
+    metadata: for tasks that make their rows (RULER: tokenizer, lengths, samples, seed). UsageError for a name that is not
+    known or stands for two tasks, ArtifactError for a task file or data file that cannot be read.
     """
     with _calm():
-        manager = task_manager(include)
+        manager = task_manager(include, metadata)
         loaded: dict[str, Task | Group] = {}
+        origins: dict[str, str] = {}
         for name in dict.fromkeys(names):
-            if name not in manager.all_tasks and not Path(name).is_file():
-                raise _unknown(name, manager)
-            for item in _load(manager, name):
-                loaded[item.name if isinstance(item, Group) else item.task_name] = item
+            for item in _named(name, manager):
+                title = item.name if isinstance(item, Group) else item.task_name
+                if loaded.setdefault(title, item) is not item and _is_file(name):
+                    raise UsageError(
+                        f"two tasks have the name {title!r}: {origins[title]} and {name}",
+                        where="tasks",
+                        remedy="rename one, or evaluate them one after the other",
+                    )
+                origins.setdefault(title, name)
+        try:
+            manager.load(list(loaded.values()))
+        except ValueError as error:
+            raise UsageError(str(error), where="tasks", remedy="name each task once") from error
     return list(loaded.values())
+
+
+def _named(name: str, manager: TaskManager) -> list[Task | Group]:
+    if name in COMMITTED_CHATS:
+        return [read_chat_task(COMMITTED_CHATS[name], name)]
+    if _is_file(name) and name.endswith(SUFFIXES):
+        return [read_chat_task(Path(name))]
+    if name not in manager.all_tasks and not _is_file(name):
+        raise _unknown(name, manager)
+    return _load(manager, name)
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).is_file()
 
 
 def _load(manager: TaskManager, name: str) -> list[Task | Group]:
@@ -104,14 +112,14 @@ def _load(manager: TaskManager, name: str) -> list[Task | Group]:
 
 
 def _unknown(name: str, manager: TaskManager) -> UsageError:
-    close = get_close_matches(name, manager.all_tasks, n=1, cutoff=0.6)
-    if not close:
-        close = [known for known in manager.all_tasks if name in known][:1]
+    known = [*manager.all_tasks, *COMMITTED_CHATS]
+    close = get_close_matches(name, known, n=1, cutoff=0.6) or [each for each in known if name in each][:1]
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return UsageError(
         f"unknown task {name!r}{hint}",
         where="tasks",
-        remedy=f"choose of {', '.join(manager.all_tasks)}, or name a YAML file; --include DIR adds tasks of your own",
+        remedy=f"choose of {', '.join(known)}, or name a YAML file or a jsonl of chats; "
+        "--include DIR adds tasks of your own",
     )
 
 
@@ -121,26 +129,25 @@ def evaluate(
     *,
     limit: int | None = None,
     num_fewshot: int | None = None,
-    chat: bool = False,
-    generation: Mapping[str, Any] | None = None,
+    settings: RunSettings = RunSettings(),
     seed: int = 0,
 ) -> Evaluation:
-    """Run tasks on a model. The same arguments give the same results.
+    """Run tasks on a model. The same arguments give the same results, and the tasks stay as they are.
 
     limit: only the first documents of each task. num_fewshot: worked examples before each question, drawn with `seed`.
-    chat: put questions through the chat template. generation: overrides of the tasks' `generation_kwargs`.
     """
+    copies = run_copies(tasks, settings)
     try:
         with _calm():
             results = simple_evaluate(
                 model=lm,
-                tasks=list(tasks),
+                tasks=copies,
                 task_manager=task_manager(),
                 limit=limit,
                 num_fewshot=num_fewshot,
-                apply_chat_template=chat,
-                fewshot_as_multiturn=chat,
-                gen_kwargs=dict(generation) if generation else None,
+                apply_chat_template=settings.chat,
+                fewshot_as_multiturn=settings.chat,
+                gen_kwargs=dict(settings.generation) or None,
                 bootstrap_iters=BOOTSTRAP_ITERATIONS,
                 random_seed=seed,
                 numpy_random_seed=seed,
@@ -154,10 +161,36 @@ def evaluate(
             remedy="compare doc_to_text, doc_to_choice and doc_to_target of its YAML with the data",
         ) from error
     assert results is not None  # it is on rank 0 of a distributed run, and this is one process
-    return Evaluation(
-        {key: value for key, value in results.items() if key not in (*_VOLATILE, "samples")},
-        results["samples"],
-    )
+    for config in results["configs"].values():
+        _forget_places(config.get("metadata"))
+    samples = {
+        name: [_with_generations(sample) for sample in of_task]
+        for name, of_task in results["samples"].items()
+    }
+    kept = {key: value for key, value in results.items() if key not in (*_VOLATILE, "samples")}
+    return Evaluation({**kept, "nano2": summary(kept, samples, lm.generation_settings)}, samples)
+
+
+def _forget_places(metadata: Any) -> None:
+    """Equal measurements are equal files, wherever program and model lie."""
+    if isinstance(metadata, dict):
+        metadata.pop("tokenizer", None)
+        if "config_source" in metadata:
+            metadata["config_source"] = Path(metadata["config_source"]).name
+
+
+def _with_generations(sample: dict[str, Any]) -> dict[str, Any]:
+    """How the answers came about, beside them; and the filtered answer as lm-eval writes it, where there is one alone."""
+    (judged, *others) = sample["filtered_resps"]
+    if others or not isinstance(judged, Judged):
+        return sample
+    generations = [
+        {**answer.record(), "score": score}
+        for answer, score in zip(judged.answers, judged.scores, strict=True)
+        if isinstance(answer, Answer)
+    ]
+    filtered = list(judged) if len(judged) > 1 else judged[0]
+    return {**sample, "filtered_resps": [filtered], "generations": generations}
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,14 @@ from model.inference.sampling import SamplingParams
 DEFAULT_MAX_TOKENS = 256
 """lm-eval's default."""
 
+DEFAULT_GRACE = 500
+"""Tokens that thinking may go on behind its budget, up to the next line end (report, section 3.4)."""
+
+THINKING_TEMPERATURE, THINKING_TOP_P = 0.6, 0.95
+"""How the report decodes with thinking on; with thinking off it decodes greedily (the model card)."""
+
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_SAMPLING = ("do_sample", "temperature", "top_p", "top_k")
 _NEUTRAL: dict[str, Any] = {
     "num_beams": 1,
     "num_return_sequences": 1,
@@ -25,42 +32,57 @@ _NEUTRAL: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How to generate for one request. `temperature` 0 is greedy."""
+    """How to generate for one request. `temperature` 0 is greedy. `max_tokens` counts thinking and answer.
+
+    thinking_budget: tokens of thinking after which it is closed at the next line end, at the latest `thinking_grace`
+    tokens on; None lets it go on.
+    """
 
     stop: tuple[str, ...]
     max_tokens: int
     temperature: float
     top_p: float
     top_k: int
+    thinking_budget: int | None = None
+    thinking_grace: int = DEFAULT_GRACE
 
     def sampling(self, seed: int) -> SamplingParams:
         return SamplingParams(self.temperature, self.top_p, self.top_k, seed)
 
     @classmethod
-    def of(cls, kwargs: Mapping[str, Any], task: str | None) -> "GenerationSettings":
-        """From lm-eval's dictionary. UsageError names a key that is unknown or has a value that is not supported."""
-        rest = dict(kwargs)
+    def of(
+        cls, kwargs: Mapping[str, Any], task: str | None, *, thinking: bool = False
+    ) -> "GenerationSettings":
+        """From lm-eval's dictionary. UsageError names a key that is unknown or has a value that is not supported.
+
+        thinking: the model is about to think, so that a task that says nothing of sampling gets the report's settings.
+        """
+        rest = {key: value for key, value in kwargs.items() if value is not None}
+        if thinking and not any(name in rest for name in _SAMPLING):
+            rest |= {"do_sample": True, "temperature": THINKING_TEMPERATURE, "top_p": THINKING_TOP_P}
         until = rest.pop("until", None) or []
-        limits = [value for name in _MAX_TOKENS if (value := rest.pop(name, None)) is not None]
+        limits = [rest.pop(name) for name in _MAX_TOKENS if name in rest]
         temperature = rest.pop("temperature", None)
-        do_sample = rest.pop("do_sample", None)
-        if do_sample is None:
-            do_sample = bool(temperature)
-        top_p, top_k = rest.pop("top_p", None), rest.pop("top_k", None)
+        do_sample = rest.pop("do_sample", bool(temperature))
+        top_p, top_k = rest.pop("top_p", 1.0), rest.pop("top_k", 0)
+        budget, grace = rest.pop("thinking_budget", None), rest.pop("thinking_grace", DEFAULT_GRACE)
         for name, value in rest.items():
             if name not in _NEUTRAL or value != _NEUTRAL[name]:
                 raise UsageError(
                     f"generation setting {name} = {value!r} is not supported",
                     where=f"task {task}" if task else "generation_kwargs",
-                    remedy="take it out; known are until, do_sample, temperature, top_p, top_k and max_gen_toks",
+                    remedy="take it out; known are until, do_sample, temperature, top_p, top_k, max_gen_toks, "
+                    "thinking_budget and thinking_grace",
                 )
         try:
             return cls(
                 stop=(until,) if isinstance(until, str) else tuple(map(str, until)),
                 max_tokens=int(limits[0]) if limits else DEFAULT_MAX_TOKENS,
                 temperature=float(1.0 if temperature is None else temperature) if do_sample else 0.0,
-                top_p=1.0 if top_p is None else float(top_p),
-                top_k=0 if top_k is None else int(top_k),
+                top_p=float(top_p),
+                top_k=int(top_k),
+                thinking_budget=None if budget is None else int(budget),
+                thinking_grace=int(grace),
             )
         except (TypeError, ValueError) as error:
             raise UsageError(

@@ -6,10 +6,15 @@
 What becomes which tokens (evals/encoding.py) follows that backend; what is faster is in `model.inference`. Three
 differences are meant, all for chat models: a rendered chat gets no begin-of-text token on top, a stop string inside the
 thinking does not end the answer, and thinking that never ended is no answer, where `hf` would score the thoughts.
+
+Whatever is asked twice is computed once; with a `ResponseCache` also if the first time was in another process.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,17 +22,24 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from evals.answers import Answer, Generated
 from evals.encoding import RequestEncoder
 from evals.generation_settings import GenerationSettings
+from evals.response_cache import ResponseCache, content_key
 from model.chat.special_tokens import THINK_OPEN
 from model.chat.template import render
 from model.errors import ArtifactError, UsageError
 from model.hybrid import HybridLM
-from model.inference.generation import Generator, Request
-from model.inference.scoring import Score, score_continuations
+from model.inference.generation import Completion, FinishReason, Generator, Request
+from model.inference.scoring import score_continuations
 from model.inference.stopping import stop_token_ids
+from model.inference.thinking import ThinkingBudget
 from model.loading import load
 from model.tokenizer import load_tokenizer
+
+_BATCHES_AT_A_TIME = 4
+"""Batches of scored requests that are kept, or lost to an interruption, together. What is scored together does not depend
+on what was kept before, so that an evaluation that goes on gives the same bits."""
 
 
 class _Bar(Protocol):
@@ -42,12 +54,20 @@ class _NoBar:
 Progress = Callable[[str, int, str], AbstractContextManager[_Bar]]
 """Makes a progress bar from a title, a total and a unit."""
 
+Tokens = tuple[int, ...]
 TokenRequest = tuple[tuple[str, str] | None, Sequence[int], Sequence[int]]
 """lm-eval's: the texts, the context's tokens, the continuation's tokens."""
 
 
+class _Memory(dict[str, Any]):
+    """What a ResponseCache does, for as long as this process runs."""
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        self.update(values)
+
+
 class HybridEvalLM(TemplateLM):
-    """Answers lm-eval's three kinds of requests.
+    """Answers lm-eval's three kinds of requests. A generated answer is an `evals.answers.Answer`.
 
     max_length: tokens of context and continuation together; what is longer loses its beginning. None: the
     `max_position_embeddings` of the config, as `hf` takes it. The model has no position encoding, so more is possible.
@@ -55,7 +75,10 @@ class HybridEvalLM(TemplateLM):
     chat: the requests are rendered chats, which have all their control tokens.
     think_end: the text that ends the thinking of a reasoning model; None if answers hold no thinking.
     thinking: what the chat template is told; None leaves it to the messages.
-    stop_ids: tokens that end a generated text. seed: of the first sampled request; the n-th takes seed + n.
+    stop_ids: tokens that end a generated text.
+    seed: a sampled answer depends on it, on the request, and on how often the same was asked before.
+    cache, identity: answers are kept in the cache, under the content hash of the model (and whatever else is not in the
+    request and decides the answer). check: called between batches; ends the evaluation by an exception.
     """
 
     def __init__(
@@ -71,8 +94,11 @@ class HybridEvalLM(TemplateLM):
         think_end: str | None = None,
         thinking: bool | None = None,
         seed: int = 0,
+        cache: ResponseCache | None = None,
+        identity: str = "",
         progress: Progress = lambda _title, _total, _unit: nullcontext(_NoBar()),
         warn: Callable[[str], None] = lambda _message: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.lm = lm
@@ -85,8 +111,12 @@ class HybridEvalLM(TemplateLM):
         self._think_end = think_end
         self._thinking = thinking
         self._seed = seed
+        self._known: ResponseCache | _Memory = _Memory() if cache is None else cache
+        self._identity = f"{identity} {lm.activation_dtype}"
         self._progress = progress
         self._warn = warn
+        self._check = check
+        self._settings: dict[str, Counter[tuple[bool, GenerationSettings]]] = {}
 
     @classmethod
     def from_artifact(
@@ -124,17 +154,37 @@ class HybridEvalLM(TemplateLM):
     def tokenizer_name(self) -> str:
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
+    @property
+    def generation_settings(self) -> dict[str, list[dict[str, Any]]]:
+        """How answers were generated so far: for each task the settings that its requests had, with their number."""
+        return {
+            task: [
+                {"requests": count, "thinking": opened, **asdict(wanted)}
+                for (opened, wanted), count in used.items()
+            ]
+            for task, used in self._settings.items()
+        }
+
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         return self._encoder.encode([string], add_special_tokens)[0]
 
     def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+        self,
+        chat_history: list[dict[str, Any]],
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
     ) -> str:
-        """The conversation as text, open for the assistant's answer or for the rest of its last message."""
+        """The conversation as text, open for the assistant's answer or for the rest of its last message.
+
+        thinking: what the item wants; this object's own setting goes before it.
+        """
         return render(
             self.tokenizer,
             chat_history,
-            thinking=self._thinking,
+            tools=tools,
+            thinking=thinking if self._thinking is None else self._thinking,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
@@ -147,6 +197,11 @@ class HybridEvalLM(TemplateLM):
         """For each (context, continuation) the continuation's log-probability in nats, and whether greedy decoding
         would give it."""
         texts = [request.args for request in requests]
+        inside = sum(_opens_thinking(context) for context, _ in texts) if self._think_end else 0
+        if inside:
+            self._warn(
+                f"{inside} of {len(texts)} requests are scored inside of the thinking; --no-thinking closes it before"
+            )
         pairs = self._encoder.encode_pairs(texts)
         return self._loglikelihood_tokens(
             [
@@ -182,22 +237,49 @@ class HybridEvalLM(TemplateLM):
             self._warn(
                 f"{longer} of {len(requests)} requests are longer than {self.max_length} tokens and lost their beginning"
             )
+        keys = [self._key(kind="loglikelihood", context=pair[0], continuation=pair[1]) for pair in pairs]
         scored = [index for index, (_, continuation) in enumerate(pairs) if continuation]
-        scores = [Score(0.0, True)] * len(pairs)  # of a continuation without tokens
+        found = self._found(keys[index] for index in scored)
         with self._progress("scoring", len(scored), "request") as bar:
-            answers = score_continuations(
-                self.lm,
-                [pairs[index] for index in scored],
-                batch_tokens=self._batch_tokens,
-                on_scored=bar.update,
-            )
-        for index, answer in zip(scored, answers, strict=True):
-            scores[index] = answer
+            for portion in self._portions(pairs, scored):
+                missing = {keys[index]: pairs[index] for index in portion if keys[index] not in found}
+                bar.update(len(portion) - len(missing))
+                if missing:
+                    scores = dict(zip(missing, self._scored(list(missing.values()), bar), strict=True))
+                    self._known.put(scores)
+                    found |= scores
+        nothing = (0.0, True)  # the score of a continuation without tokens
+        return [
+            (found[key][0], found[key][1]) if pair[1] else nothing
+            for key, pair in zip(keys, pairs, strict=True)
+        ]
+
+    def _portions(self, pairs: Sequence[tuple[Tokens, Tokens]], scored: Sequence[int]) -> Iterator[list[int]]:
+        """Requests that are scored and kept together: those of one context, and those of nearly its length."""
+        portion: list[int] = []
+        size = 0
+        for index in sorted(scored, key=lambda index: (-len(pairs[index][0]), pairs[index], index)):
+            length = sum(map(len, pairs[index]))
+            if (
+                size + length > _BATCHES_AT_A_TIME * self._batch_tokens
+                and pairs[index][0] != pairs[portion[-1]][0]
+            ):
+                yield portion
+                portion, size = [], 0
+            portion.append(index)
+            size += length
+        if portion:
+            yield portion
+
+    def _scored(self, pairs: Sequence[tuple[Tokens, Tokens]], bar: _Bar) -> list[tuple[float, bool]]:
+        def on_scored(count: int) -> None:
+            bar.update(count)
+            self._check()
+
+        scores = score_continuations(self.lm, pairs, batch_tokens=self._batch_tokens, on_scored=on_scored)
         return [(score.logprob, score.greedy) for score in scores]
 
-    def _fitted(
-        self, context: Sequence[int], continuation: Sequence[int]
-    ) -> tuple[Sequence[int], Sequence[int]]:
+    def _fitted(self, context: Sequence[int], continuation: Sequence[int]) -> tuple[Tokens, Tokens]:
         """Context and continuation without what is too much at the beginning; the last token is only predicted."""
         if len(continuation) > self.max_length:
             raise ArtifactError(
@@ -206,7 +288,7 @@ class HybridEvalLM(TemplateLM):
                 remedy="give a larger --max-length",
             )
         kept = self.max_length + 1 - len(continuation)
-        return context[-kept:], continuation
+        return tuple(context[-kept:]), tuple(continuation)
 
     def generate_until(
         self,
@@ -214,52 +296,130 @@ class HybridEvalLM(TemplateLM):
         disable_tqdm: bool = False,  # noqa: ARG002
     ) -> list[str]:
         """For each (context, settings) the generated text, thinking and everything from a stop string on removed."""
-        settings = [GenerationSettings.of(request.args[1], request.task_name) for request in requests]
+        asked = self._requests(requests)
+        keys = [self._request_key(request) for request in asked]
+        found = self._found(keys)
+        missing = {key: request for key, request in zip(keys, asked, strict=True) if key not in found}
+        generator = Generator(self.lm, self.tokenizer, max_rows=self._batch_rows)
+        longest_first = sorted(
+            missing, key=lambda key: (-len(missing[key].prompt_ids), missing[key].prompt_ids, key)
+        )
+        numbers = {generator.add(missing[key]): key for key in longest_first}
+        with self._progress("generating", len(found) + len(missing), "answer") as bar:
+            bar.update(len(found))
+            while generator.busy:
+                self._check()
+                ended = {
+                    numbers[update.request]: _kept(update.completion, missing[numbers[update.request]])
+                    for update in generator.step()
+                    if update.completion is not None
+                }
+                if ended:
+                    self._known.put(ended)
+                    found |= ended
+                    bar.update(len(ended))
+        return [
+            self._answer(request.args[0], wanted, found[key])
+            for request, wanted, key in zip(requests, asked, keys, strict=True)
+        ]
+
+    def _found(self, keys: Iterable[str]) -> dict[str, Any]:
+        """What is known already."""
+        return {key: value for key in dict.fromkeys(keys) if (value := self._known.get(key)) is not None}
+
+    def _requests(self, requests: Sequence[Instance]) -> list[Request]:
+        """What the generator is asked. Equal requests that are sampled get different seeds."""
         prompts = self._encoder.encode([request.args[0] for request in requests])
-        for request, wanted in zip(requests, settings, strict=True):
-            if wanted.max_tokens >= self.max_length:
+        asked_before: Counter[str] = Counter()
+        asked, longer = [], 0
+        for request, prompt in zip(requests, prompts, strict=True):
+            opened = _opens_thinking(request.args[0])
+            settings = GenerationSettings.of(request.args[1], request.task_name, thinking=opened)
+            if settings.max_tokens >= self.max_length:
                 raise UsageError(
-                    f"the task asks for {wanted.max_tokens} new tokens; with its prompt the model reads {self.max_length}",
+                    f"the task asks for {settings.max_tokens} new tokens; with its prompt the model reads {self.max_length}",
                     where=request.task_name or "",
                     remedy="give a larger --max-length, or fewer tokens with --gen max_gen_toks=N",
                 )
-        longest_first = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-        generator = Generator(self.lm, self.tokenizer, max_rows=self._batch_rows)
-        numbers: dict[int, int] = {}
-        for index in longest_first:
-            prompt = prompts[index][-(self.max_length - settings[index].max_tokens) :]
-            request = self._request(requests[index].args[0], prompt, settings[index], self._seed + index)
-            numbers[generator.add(request)] = index
-        texts = [""] * len(requests)
-        with self._progress("generating", len(requests), "request") as bar:
-            while generator.busy:
-                for update in generator.step():
-                    if update.completion is not None:
-                        texts[numbers[update.request]] = update.completion.text
-                        bar.update(1)
-        return [self._answer(request.args[0], text) for request, text in zip(requests, texts, strict=True)]
+            of_task = self._settings.setdefault(request.task_name or "", Counter())
+            of_task[opened, settings] += 1
+            fitted = prompt[-(self.max_length - settings.max_tokens) :]
+            longer += len(fitted) < len(prompt)
+            same = content_key([fitted, request.args[1]])
+            seed = _seed(self._seed, fitted, asked_before[same])
+            asked_before[same] += 1
+            asked.append(self._request(fitted, settings, seed, opened=opened))
+        if longer:
+            self._warn(
+                f"{longer} of {len(requests)} prompts left no room for the answer and lost their beginning"
+            )
+        return asked
 
-    def _request(self, text: str, prompt: list[int], settings: GenerationSettings, seed: int) -> Request:
+    def _request(
+        self, prompt: list[int], settings: GenerationSettings, seed: int, *, opened: bool
+    ) -> Request:
         """A stop string that is a special token, and so never part of a text, stops by its id."""
         special = set(self.tokenizer.all_special_tokens)
         ids = self.tokenizer.convert_tokens_to_ids([stop for stop in settings.stop if stop in special])
+        budget = settings.max_tokens if settings.thinking_budget is None else settings.thinking_budget
         return Request(
             prompt,
             settings.max_tokens,
             settings.sampling(seed),
             self._stop_ids | set(ids),
             tuple(stop for stop in settings.stop if stop not in special),
-            stop_after=self._think_end if self._think_end and _opens_thinking(text) else "",
+            stop_after=self._think_end if self._think_end and opened else "",
+            # One that cannot be used up leaves the thinking alone, and counts its tokens.
+            thinking_budget=ThinkingBudget(budget, settings.thinking_grace) if opened else None,
         )
 
-    def _answer(self, prompt: str, text: str) -> str:
-        """A generated text without its thinking."""
-        if not self._think_end:
-            return text
-        _, ended, answer = text.rpartition(self._think_end)
-        return "" if not ended and _opens_thinking(prompt) else answer.lstrip() if ended else text
+    def _answer(self, prompt: str, request: Request, kept: Mapping[str, Any]) -> Answer:
+        generated = Generated(
+            opened=_opens_thinking(prompt),
+            temperature=request.sampling.temperature,
+            seed=request.sampling.seed,
+            **kept,
+        )
+        return Answer.of(generated, self._think_end)
+
+    def _request_key(self, request: Request) -> str:
+        sampling, budget = request.sampling, request.thinking_budget
+        return self._key(
+            kind="generate",
+            prompt=request.prompt_ids,
+            max_tokens=request.max_tokens,
+            sampling=None
+            if sampling.greedy
+            else [sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed],
+            stop_ids=sorted(request.stop_ids),
+            stop=request.stop,
+            stop_after=request.stop_after,
+            budget=None if budget is None else [budget.tokens, budget.grace],
+        )
+
+    def _key(self, **asked: Any) -> str:
+        return content_key({"model": self._identity, **asked})
 
 
 def _opens_thinking(prompt: str) -> bool:
     """The model goes on inside of its thinking."""
     return prompt.rstrip().endswith(THINK_OPEN)
+
+
+def _seed(base: int, prompt: Sequence[int], number: int) -> int:
+    """Of a sampled answer: the same whatever else is asked beside it."""
+    return int.from_bytes(hashlib.sha256(repr((base, number, list(prompt))).encode()).digest()[:8], "big")
+
+
+def _kept(completion: Completion, request: Request) -> dict[str, Any]:
+    """What is remembered of a completion: the fields of `Generated` that are not in the request."""
+    answer_tokens = completion.answer_tokens
+    if request.thinking_budget is None:
+        answer_tokens = len(completion.token_ids) - (completion.token_ids[-1] in request.stop_ids)
+    return {
+        "text": completion.text,
+        "cut": completion.finish_reason is FinishReason.LENGTH,
+        "thinking_tokens": completion.thinking_tokens,
+        "answer_tokens": answer_tokens,
+        "forced": any(completion.forced),
+    }

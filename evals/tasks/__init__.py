@@ -3,9 +3,9 @@
 simple_evaluate(model=lm, tasks=["nano2_arc_easy"], task_manager=task_manager())
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.errors import UsageError
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 TASKS = Path(__file__).parent
 
 
-def task_manager(include: Sequence[Path] = ()) -> "TaskManager":
+def task_manager(include: Sequence[Path] = (), metadata: Mapping[str, Any] | None = None) -> "TaskManager":
     """An lm-eval TaskManager over the tasks here and those in the `include` directories.
+
+    metadata reaches each task's `custom_dataset` function.
 
     It does not know lm-eval's own tasks: finding them takes seconds, and nearly all need the network.
     """
@@ -27,4 +29,6 @@ def task_manager(include: Sequence[Path] = ()) -> "TaskManager":
             raise UsageError(
                 "no such directory of tasks", where=str(directory), remedy="give a folder of YAMLs"
             )
-    return TaskManager(include_path=[TASKS, *include], include_defaults=False)
+    return TaskManager(
+        include_path=[TASKS, *include], include_defaults=False, metadata=dict(metadata or {})
+    )

@@ -3,7 +3,6 @@
 import torch
 from lm_eval.api.group import Group
 
-from evals.evaluation import load_tasks
 from model.config import HybridConfig
 from model.counting import conv_state_bytes, count_parameters, kv_cache_bytes, ssm_state_bytes
 from model.loading import DTYPES, read_config
@@ -11,6 +10,7 @@ from stages.common.plan import Plan, PlanValue
 from stages.common.sizes import format_bytes
 from stages.common.training.hardware import available_bytes, resolve_device
 from stages.eval.config import EvalConfig
+from stages.eval.tasks import plan_tasks
 
 _LIVE_ACTIVATIONS = 4
 """Tensors of a block's inner width that a forward pass holds at a time."""
@@ -20,7 +20,7 @@ def plan(config: EvalConfig) -> Plan:
     """Loads the tasks: an unknown name or a damaged data file is found before the model is read."""
     tasks = [
         task
-        for item in load_tasks(config.tasks, config.include)
+        for item in plan_tasks(config)
         for task in (item.get_all_tasks() if isinstance(item, Group) else [item])
     ]
     shape = read_config(config.model)

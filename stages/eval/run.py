@@ -1,75 +1,127 @@
-"""`nano2 eval`: lm-eval tasks on a model, into an artifact with lm-eval's results."""
+"""`nano2 eval`: lm-eval tasks on a model, into an artifact with lm-eval's results and a report."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from lm_eval.utils import handle_non_serializable, sanitize_list
-
-from evals.evaluation import evaluate, load_tasks
+from evals.evaluation import Evaluation, evaluate
 from evals.lm import HybridEvalLM
+from evals.report import ReportPart, write_report
+from evals.response_cache import ResponseCache
+from evals.results import figure_rows
+from evals.stored import write_evaluation
+from evals.task_copies import RunSettings
+from model.errors import InterruptedRunError
 from stages.common.stage import StageContext, StageResult
+from stages.common.tables import table
 from stages.common.training.hardware import resolve_device
 from stages.eval.config import EvalConfig
+from stages.eval.tasks import take_tasks
 
-RESULTS_FILE = "results.json"
+REPORT_FILE = "report.html"
 
 
 def run(config: EvalConfig, context: StageContext) -> StageResult:
     """Rows are tasks and metrics; the metrics are named `task/metric`."""
-    tasks = load_tasks(config.tasks, config.include)
-    lm = HybridEvalLM.from_artifact(
-        config.model,
-        device=str(resolve_device(config.device)),
-        dtype=config.dtype,
-        chat=config.apply_chat_template,
-        max_length=config.max_length,
-        batch_tokens=config.batch_tokens,
-        batch_rows=config.batch_rows,
-        think_end=config.think_end if config.apply_chat_template else None,
-        thinking=config.thinking,
-        seed=config.seed,
-        progress=context.reporter.progress,
-        warn=context.reporter.warn,
+    tasks = take_tasks(config)
+    model_hash = next(item.content_hash for item in context.inputs if item.field == "model")
+    device = resolve_device(config.device)
+    context.device = str(device)
+    with ResponseCache(_cache_file(config, context, model_hash), context.reporter.warn) as cache:
+        if len(cache):
+            context.reporter.log(f"{len(cache):,} answers are there already, in {cache.path}")
+        lm = HybridEvalLM.from_artifact(
+            config.model,
+            device=str(device),
+            dtype=config.dtype,
+            chat=config.apply_chat_template,
+            max_length=config.max_length,
+            batch_tokens=config.batch_tokens,
+            batch_rows=config.batch_rows,
+            think_end=config.think_end if config.apply_chat_template else None,
+            thinking=config.thinking,
+            seed=config.seed,
+            cache=cache,
+            identity=model_hash,
+            progress=context.reporter.progress,
+            warn=context.reporter.warn,
+            check=_stopper(context),
+        )
+        evaluation = evaluate(
+            lm,
+            tasks,
+            limit=config.limit,
+            num_fewshot=config.num_fewshot,
+            settings=RunSettings(
+                generation=config.gen,
+                repeats=config.repeats,
+                budgets=config.budgets,
+                grace=config.budget_grace,
+                chat=config.apply_chat_template,
+                check=_stopper(context),
+            ),
+            seed=config.seed,
+        )
+    _warn_of_what_had_no_effect(config, context, evaluation)
+    write_evaluation(context.staging, evaluation, samples=config.samples)
+    part = ReportPart(
+        config.model.resolve().name, _facts(config, model_hash), evaluation.results, evaluation.samples
     )
-    evaluation = evaluate(
-        lm,
-        tasks,
-        limit=config.limit,
-        num_fewshot=config.num_fewshot,
-        chat=config.apply_chat_template,
-        generation=config.gen,
-        seed=config.seed,
-    )
+    write_report(context.staging / REPORT_FILE, [part], shown_samples=config.samples)
+    return _result(context, evaluation)
+
+
+def _cache_file(config: EvalConfig, context: StageContext, model_hash: str) -> Path:
+    """Where answers are kept: for this run alone, or for all evaluations of the model."""
+    if config.cache is None:
+        return context.run_dir / "answers"
+    return config.cache / f"{model_hash.removeprefix('sha256:')[:16]}.answers"
+
+
+def _stopper(context: StageContext) -> Callable[[], None]:
+    def check() -> None:
+        if context.stop:
+            raise InterruptedRunError(
+                "interrupted; the answers so far are kept",
+                where=str(context.out),
+                remedy="run the same command to continue",
+            )
+
+    return check
+
+
+def _warn_of_what_had_no_effect(config: EvalConfig, context: StageContext, evaluation: Evaluation) -> None:
     for task, shots in evaluation.results["n-shot"].items():
         if config.num_fewshot not in (None, shots):
             context.reporter.warn(f"{task} fixes its number of worked examples: {shots}")
-    _write_json(context.staging / RESULTS_FILE, evaluation.results)
-    if config.samples:
-        for task, samples in evaluation.samples.items():
-            _write_samples(context.staging / f"samples_{task}.jsonl", samples)
-    rows = evaluation.rows()
-    return StageResult(metrics={f"{row['task']}/{row['metric']}": row["value"] for row in rows}, rows=rows)
+    for task, used in evaluation.results["nano2"]["generation"].items():
+        if config.repeats > 1 and all(settings["temperature"] == 0 for settings in used):
+            context.reporter.warn(
+                f"{task} is answered greedily: its {config.repeats} answers to an item are the same"
+            )
+        if config.budgets and not any(settings["thinking"] for settings in used):
+            context.reporter.warn(
+                f"{task} does not think (/no_think in its messages): budgets change nothing"
+            )
 
 
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True, default=handle_non_serializable)
-    path.write_text(text + "\n", encoding="utf-8")
+def _facts(config: EvalConfig, model_hash: str) -> dict[str, str]:
+    """What the report says of the settings: those that decide the result."""
+    decisive = config.model_dump(mode="json", exclude=set(config.cosmetic_fields()) | {"model", "include"})
+    given = {name: value for name, value in decisive.items() if value not in (None, [], {}, "")}
+    return {
+        "model": f"{config.model.resolve().name}, content {model_hash}",
+        **{name: str(value) for name, value in given.items()},
+    }
 
 
-def _write_samples(path: Path, samples: list[dict[str, Any]]) -> None:
-    """One line a document and filter, in the form that lm-eval's own `--log_samples` writes."""
-    with path.open("w", encoding="utf-8") as file:
-        for sample in samples:
-            arguments = {
-                f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(parts)}
-                for i, parts in enumerate(sample["arguments"])
-            }
-            line = {
-                **sample,
-                "arguments": arguments,
-                "resps": sanitize_list(sample["resps"]),
-                "filtered_resps": sanitize_list(sample["filtered_resps"]),
-                "target": str(sample["target"]),
-            }
-            file.write(json.dumps(line, ensure_ascii=False, default=handle_non_serializable) + "\n")
+def _result(context: StageContext, evaluation: Evaluation) -> StageResult:
+    rows = figure_rows(evaluation.results)
+    more = {name: evaluation.results["nano2"].get(name, []) for name in ("budgets", "repeats")}
+    for title, of_title in (("By thinking budget", more["budgets"]), ("Repeated answers", more["repeats"])):
+        if of_title:
+            context.reporter.output(table(title, of_title))
+    return StageResult(
+        metrics={f"{row['task']}/{row['metric']}": row["value"] for row in rows},
+        rows=rows,
+        data={name: value for name, value in more.items() if value},
+    )

@@ -4,5 +4,10 @@ from stages.common.stage import Stage
 from stages.eval.config import EvalConfig
 
 STAGE = Stage(
-    name="eval", kind="eval", config=EvalConfig, run="stages.eval.entry:run", plan="stages.eval.entry:plan"
+    name="eval",
+    kind="eval",
+    config=EvalConfig,
+    run="stages.eval.entry:run",
+    plan="stages.eval.entry:plan",
+    resumable=True,
 )

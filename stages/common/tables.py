@@ -1,0 +1,26 @@
+"""Rows as a table for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Columns are the keys of the first row; a column that is empty in all of them is left out."""
+    names = [name for name in rows[0] if any(row.get(name) is not None for row in rows)]
+    made = Table(title=title, title_justify="left", box=SIMPLE)
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        made.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(_shown(name, row.get(name))) for name in names))
+    return made
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "none" if name == "budget" else "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
