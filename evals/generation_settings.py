@@ -13,7 +13,7 @@ DEFAULT_MAX_TOKENS = 256
 DEFAULT_GRACE = 500
 """Tokens that thinking may go on behind its budget, up to the next line end (report, section 3.4)."""
 
-THINKING_TEMPERATURE, THINKING_TOP_P = 0.6, 0.95
+THINKING_SAMPLING: Mapping[str, Any] = {"do_sample": True, "temperature": 0.6, "top_p": 0.95}
 """How the report decodes with thinking on; with thinking off it decodes greedily (the model card)."""
 
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -51,15 +51,15 @@ class GenerationSettings:
 
     @classmethod
     def of(
-        cls, kwargs: Mapping[str, Any], task: str | None, *, thinking: bool = False
+        cls, kwargs: Mapping[str, Any], task: str | None, default_sampling: Mapping[str, Any] | None = None
     ) -> "GenerationSettings":
         """From lm-eval's dictionary. UsageError names a key that is unknown or has a value that is not supported.
 
-        thinking: the model is about to think, so that a task that says nothing of sampling gets the report's settings.
+        default_sampling: what a dictionary that says nothing of sampling gets; None: greedy.
         """
         rest = {key: value for key, value in kwargs.items() if value is not None}
-        if thinking and not any(name in rest for name in _SAMPLING):
-            rest |= {"do_sample": True, "temperature": THINKING_TEMPERATURE, "top_p": THINKING_TOP_P}
+        if default_sampling and not any(name in rest for name in _SAMPLING):
+            rest |= default_sampling
         until = rest.pop("until", None) or []
         limits = [rest.pop(name) for name in _MAX_TOKENS if name in rest]
         temperature = rest.pop("temperature", None)

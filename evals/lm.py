@@ -75,6 +75,8 @@ class HybridEvalLM(TemplateLM):
     chat: the requests are rendered chats, which have all their control tokens.
     think_end: the text that ends the thinking of a reasoning model; None if answers hold no thinking.
     thinking: what the chat template is told; None leaves it to the messages.
+    thinking_sampling: how an answer is sampled that begins inside of the thinking, if the task says nothing of sampling
+    (evals.generation_settings.THINKING_SAMPLING is the report's); None: greedily, as `hf` does.
     stop_ids: tokens that end a generated text.
     seed: a sampled answer depends on it, on the request, and on how often the same was asked before.
     cache, identity: answers are kept in the cache, under the content hash of the model (and whatever else is not in the
@@ -93,6 +95,7 @@ class HybridEvalLM(TemplateLM):
         batch_rows: int = 32,
         think_end: str | None = None,
         thinking: bool | None = None,
+        thinking_sampling: Mapping[str, Any] | None = None,
         seed: int = 0,
         cache: ResponseCache | None = None,
         identity: str = "",
@@ -110,6 +113,7 @@ class HybridEvalLM(TemplateLM):
         self._batch_rows = batch_rows
         self._think_end = think_end
         self._thinking = thinking
+        self._thinking_sampling = thinking_sampling
         self._seed = seed
         self._known: ResponseCache | _Memory = _Memory() if cache is None else cache
         self._identity = f"{identity} {lm.activation_dtype}"
@@ -334,7 +338,9 @@ class HybridEvalLM(TemplateLM):
         asked, longer = [], 0
         for request, prompt in zip(requests, prompts, strict=True):
             opened = _opens_thinking(request.args[0])
-            settings = GenerationSettings.of(request.args[1], request.task_name, thinking=opened)
+            settings = GenerationSettings.of(
+                request.args[1], request.task_name, self._thinking_sampling if opened else None
+            )
             if settings.max_tokens >= self.max_length:
                 raise UsageError(
                     f"the task asks for {settings.max_tokens} new tokens; with its prompt the model reads {self.max_length}",

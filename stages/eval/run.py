@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evals.evaluation import Evaluation, evaluate
+from evals.generation_settings import THINKING_SAMPLING
 from evals.lm import HybridEvalLM
 from evals.report import ReportPart, write_report
 from evals.response_cache import ResponseCache
@@ -39,6 +40,7 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
             batch_rows=config.batch_rows,
             think_end=config.think_end if config.apply_chat_template else None,
             thinking=config.thinking,
+            thinking_sampling=THINKING_SAMPLING,
             seed=config.seed,
             cache=cache,
             identity=model_hash,
