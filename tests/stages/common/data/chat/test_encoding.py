@@ -53,14 +53,19 @@ def texts(
 
 
 @pytest.fixture(scope="module")
-def evaluator(tokenizer: ChatTokenizer) -> HybridEvalLM:
+def evaluators(tokenizer: ChatTokenizer) -> dict[bool | None, HybridEvalLM]:
+    """lm-eval's model by what it tells the template of thinking."""
     lm = randomized(miniature("M*", vocab_size=len(tokenizer.chat)))
-    return HybridEvalLM(lm, tokenizer.chat, stop_ids=frozenset({END_OF_TURN_ID}), chat=True)
+    stop = frozenset({END_OF_TURN_ID})
+    return {
+        thinking: HybridEvalLM(lm, tokenizer.chat, stop_ids=stop, chat=True, thinking=thinking)
+        for thinking in (None, True, False)
+    }
 
 
 @pytest.mark.parametrize("number", range(len(CONVERSATIONS)))
 def test_training_engine_and_eval_give_identical_ids(
-    tokenizer: ChatTokenizer, evaluator: HybridEvalLM, number: int
+    tokenizer: ChatTokenizer, evaluators: dict[bool | None, HybridEvalLM], number: int
 ) -> None:
     line = CONVERSATIONS[number]
     sample = sample_of(line)
@@ -90,7 +95,7 @@ def test_training_engine_and_eval_give_identical_ids(
             assert ids[end - 1] == END_OF_TURN_ID
             assert END_OF_TURN_ID not in ids[start : end - 1]
             if not has_control_names(line):
-                evaluator._thinking = thinking
+                evaluator = evaluators[thinking]
                 asked = evaluator.apply_chat_template(messages[:index]) if not tools else None
                 asked = asked or render(
                     tokenizer.chat,
