@@ -75,15 +75,18 @@ class EndpointWriter:
 
     async def _first(self, waiting: deque[_Task]) -> Pair | NoPair:
         """What became of the foremost request, while all of them go on. Raises when any has met what ends the run."""
-        while not waiting[0].done():
+        while True:
             under_way = [task for task in waiting if not task.done()]
-            done, _ = await asyncio.wait(under_way, timeout=_LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
             if self._stop:
-                await asyncio.wait(under_way, timeout=_GRACE)
+                if under_way:
+                    await asyncio.wait(under_way, timeout=_GRACE)
                 raise interrupted(self._kept)
-        return waiting.popleft().result()
+            for task in waiting:
+                if task.done():
+                    task.result()
+            if waiting[0].done():
+                return waiting.popleft().result()
+            await asyncio.wait(under_way, timeout=_LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
 
     async def _pair(
         self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, passage: Passage, patience: Patience
@@ -92,6 +95,8 @@ class EndpointWriter:
         outcome: Pair | NoPair | None = self._kept.get(key)
         if outcome is None:
             async with free:
+                if self._stop:
+                    raise interrupted(self._kept)
                 outcome = await self._ask(client, passage)
             if isinstance(outcome, Pair):
                 self._kept.add(key, outcome)
@@ -99,21 +104,19 @@ class EndpointWriter:
         return outcome
 
     async def _ask(self, client: openai.AsyncOpenAI, passage: Passage) -> Pair | NoPair:
-        outcome: Pair | NoPair = NoPair("not asked")
-        for _ in range(1 + self._config.retries):
-            if self._stop:
-                break
+        left = self._config.retries
+        while True:
             try:
                 reply, cut_off = await self._reply(client, prompt_of(passage))
             except _NoReplyError as error:
                 return NoPair(str(error))
             outcome = parse_reply(reply, passage.text, cut_off=cut_off)
-            if isinstance(outcome, Pair):
-                break
-        return outcome
+            if isinstance(outcome, Pair) or not left or self._stop:
+                return outcome
+            left -= 1
 
     async def _reply(self, client: openai.AsyncOpenAI, prompt: str) -> tuple[str, bool]:
-        """The text of the answer and whether it was cut off. _NoReplyError if there is none; UsageError if no request can have one."""
+        """The text and whether it was cut off. _NoReplyError if there is none; UsageError if no request can have one."""
         config = self._config
         attempts = 1 + config.retries
         try:
