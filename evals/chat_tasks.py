@@ -35,7 +35,7 @@ Doc = dict[str, Any]
 
 class ChatTask(Task):
     """Metrics: `acc`, the share of items with full marks, of answers that ended and are well-formed; `score`, the mean of
-    the grader's scores whatever the form; and the parts that the grader tells of, each over the items that have it.
+    the grader's scores whatever the form; and `score_PART` for each part that the grader tells of.
 
     docs: the objects of the lines. place: the file, for messages.
     """
@@ -130,7 +130,8 @@ class ChatTask(Task):
             right = made.outcome(right) is Outcome.RIGHT
         if isinstance(answer, Answer):
             answer.detail = verdict.detail
-        return {"acc": float(right), "score": verdict.score, **verdict.parts}
+        parts = {f"score_{name}": part for name, part in verdict.parts.items()}
+        return {"acc": float(right), "score": verdict.score, **parts}
 
     def aggregation(self) -> dict[str, Callable[..., float]]:
         return self._aggregation_list

@@ -121,7 +121,7 @@ def _format_metrics(generated: Sequence[Generated], right: Sequence[bool | None]
 
 
 def _mean_of(metrics: Sequence[Metrics], task: Task) -> Metrics:
-    """An item's metrics from those of its answers: numbers are averaged, lists (which lm-eval flattens) joined."""
+    """An item's metrics from those of its answers: numbers are averaged, lists of them (which tasks flatten) joined."""
     if len(metrics) == 1:
         return dict(metrics[0])
     whole: Metrics = {}
@@ -129,7 +129,7 @@ def _mean_of(metrics: Sequence[Metrics], task: Task) -> Metrics:
         values = [each[name] for each in metrics if name in each]
         if all(isinstance(value, bool | int | float) for value in values):
             whole[name] = fmean(values)
-        elif all(isinstance(value, list) for value in values):
+        elif all(isinstance(value, list) and None not in map(_number, value) for value in values):
             whole[name] = [item for value in values for item in value]
         else:
             raise UsageError(
