@@ -124,8 +124,10 @@ def _with_model(directory: Path, summary: Summary) -> Summary:
 
 
 def _dataset_details(directory: Path) -> dict[str, Any]:
-    """The content of dataset.json, a source and a phase an entry."""
+    """The content of dataset.json, a source and a phase an entry; nothing for a dataset that is not packed (jsonl)."""
     path = directory / "dataset.json"
+    if not path.is_file():
+        return {}
     content = _read_json(path)
     sources, phases = content.pop("sources", {}), content.pop("phases", [])
     if not isinstance(sources, dict) or not isinstance(phases, list):

@@ -223,19 +223,21 @@ def _refuse_nothing(config: LongqaConfig, sources: Sequence[Source], tally: Tall
 
 def _result(config: LongqaConfig, tally: Tally, context: StageContext) -> StageResult:
     failed = tally.failures.total()
-    notes = [f"{count} chunks got no pair: {reason}" for reason, count in sorted(tally.failures.items())]
+    notes = [
+        f"no pair for {_count(count, 'chunk')}: {reason}" for reason, count in sorted(tally.failures.items())
+    ]
     if tally.no_room:
         notes.append(
-            f"{tally.no_room} pairs had no room within max_tokens; lower --document-tokens or --share to lose none"
+            f"no room within max_tokens for {_count(tally.no_room, 'pair')}; lower --document-tokens or --share to lose none"
         )
     if tally.without_pairs:
-        notes.append(f"{tally.without_pairs} long documents were written without a pair")
+        notes.append(f"written without a pair: {_count(tally.without_pairs, 'long document')}")
     if tally.too_long:
         notes.append(
-            f"{tally.too_long} documents are longer than max_tokens and were left out; --document-tokens cuts them"
+            f"left out as longer than max_tokens: {_count(tally.too_long, 'document')}; --document-tokens cuts them"
         )
     if tally.long == config.max_documents:
-        notes.append(f"stopped after {tally.long} documents, as max_documents says")
+        notes.append(f"stopped after {_count(tally.long, 'document')}, as max_documents says")
     for note in notes:
         context.reporter.warn(note)
     return StageResult(
@@ -257,3 +259,7 @@ def _result(config: LongqaConfig, tally: Tally, context: StageContext) -> StageR
         rows=[{"question": kind, "pairs": count} for kind, count in sorted(tally.kinds.items())],
         notes=notes,
     )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -193,7 +193,7 @@ def test_a_chunk_whose_answer_stays_bad_falls_out_and_is_counted(asking: Asking,
     assert result.metrics["chunks_without_pair"] == 1
     assert result.metrics["pairs"] == len(row["pairs"]) == row["chunks"] - 1
     assert [
-        note for note in asking.longqa.reporter.warnings if "1 chunks got no pair" in note and reason in note
+        note for note in asking.longqa.reporter.warnings if "no pair for 1 chunk: " in note and reason in note
     ]
 
 
