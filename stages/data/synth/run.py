@@ -1,0 +1,89 @@
+"""`nano2 data synth`: problems in three files of chat jsonl."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.common.reporter import ProgressBar
+from stages.common.stage import StageContext, StageResult
+from stages.data.synth.config import SynthConfig
+from stages.data.synth.dice import Dice
+from stages.data.synth.drawing import Drawer, Source, allot, schedule, sources
+from stages.data.synth.problem import Split, Style, row
+from stages.data.synth.verification import verify
+
+
+def run(config: SynthConfig, context: StageContext) -> StageResult:
+    """Draws, writes down, verifies and saves one row after another."""
+    chosen = sources(config)
+    wanted = {Split.TRAIN: config.train, Split.DEV: config.dev, Split.TEST: config.test}
+    maker = _Maker(config, chosen)
+    with context.reporter.progress("making problems", total=sum(wanted.values()), unit="row") as bar:
+        for split, rows in wanted.items():
+            maker.write(context.staging / f"{split}.jsonl", split, rows, bar)
+    return maker.result()
+
+
+@dataclass
+class _Maker:
+    config: SynthConfig
+    sources: list[Source]
+    written: Counter[tuple[Split, int]] = field(
+        default_factory=Counter
+    )  # rows by split and number of the source
+    facts: Counter[str] = field(default_factory=Counter)
+
+    def write(self, path: Path, split: Split, rows: int, bar: ProgressBar) -> None:
+        drawer = Drawer(split, self.config.seed)
+        counts = allot(rows, [source.share for source in self.sources])
+        order = schedule(counts, Dice("nano2 data synth", self.config.seed, split, "order"))
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            for number in order:
+                line = self._row(self.sources[number], drawer)
+                verify(line)
+                file.write(json.dumps(line, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+                self._count(split, number, line)
+                bar.update(1)
+
+    def _row(self, source: Source, drawer: Drawer) -> dict[str, Any]:
+        """The next row: problems whose dialogue failed are passed over."""
+        dice = drawer.dice(source)
+        while True:
+            identity, problem = drawer.draw(source)
+            held_out = drawer.split is not Split.TRAIN and dice.chance(self.config.held_out)
+            trace = dice.choice(self.config.traces)
+            sample = problem.write(dice, Style(trace, held_out, self.config.error_rate))
+            if sample is not None:
+                break
+            self.facts["dialogues_thrown_away"] += 1
+        thinking = dice.chance(self.config.thinking)
+        facts = {"level": source.level, "split": str(drawer.split), "held_out_wording": held_out}
+        return row(source.family, identity, sample, thinking=thinking, facts=facts)
+
+    def _count(self, split: Split, number: int, line: dict[str, Any]) -> None:
+        self.written[split, number] += 1
+        self.facts["thinking_rows"] += line["thinking"]
+        self.facts["held_out_wordings"] += line["metadata"]["held_out_wording"]
+
+    def result(self) -> StageResult:
+        table: list[dict[str, Any]] = [
+            {
+                "family": source.family.name,
+                "kind": source.family.kind,
+                "level": source.level,
+                **{str(split): self.written[split, number] for split in Split},
+            }
+            for number, source in enumerate(self.sources)
+        ]
+        totals = {f"{split}_rows": sum(int(item[split]) for item in table) for split in Split}
+        kinds = {f"{kind}_rows": 0 for kind in self.config.kinds}
+        for (_, number), count in self.written.items():
+            kinds[f"{self.sources[number].family.kind}_rows"] += count
+        dialogues = {}
+        if "tools" in self.config.kinds:
+            thrown = self.facts["dialogues_thrown_away"]
+            dialogues = {"dialogues_tried": kinds["tools_rows"] + thrown, "dialogues_thrown_away": thrown}
+        counts = {name: self.facts[name] for name in ("thinking_rows", "held_out_wordings")}
+        return StageResult(metrics={**totals, **kinds, **counts, **dialogues}, rows=table)
