@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from lm_eval import simple_evaluate
+from lm_eval import evaluator, simple_evaluate
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
@@ -32,7 +33,7 @@ BOOTSTRAP_ITERATIONS = 1000
 """Resamples for the standard error of the metrics that have no formula for it (perplexity). lm-eval's default, 100,000,
 takes minutes where the evaluation takes seconds, for a third digit of an error."""
 
-_VOLATILE = ("date", "git_hash", "upper_git_hash", "pretty_env_info")
+_VOLATILE = ("date", "git_hash")
 """What differs from run to run although nothing was measured differently; nano2.json has the like."""
 
 
@@ -138,7 +139,7 @@ def evaluate(
     """
     copies = run_copies(tasks, settings)
     try:
-        with _calm():
+        with _calm(), _without_surroundings():
             results = simple_evaluate(
                 model=lm,
                 tasks=copies,
@@ -157,8 +158,14 @@ def evaluate(
     except jinja2.TemplateError as error:
         raise ArtifactError(
             f"a template of the task does not fit its rows ({_first_line(error)})",
-            where=", ".join(task.task_name if isinstance(task, Task) else task.name for task in tasks),
+            where=_names(tasks),
             remedy="compare doc_to_text, doc_to_choice and doc_to_target of its YAML with the data",
+        ) from error
+    except OverflowError as error:
+        raise ArtifactError(
+            "a perplexity is too large for a number: the model's probabilities are next to nothing",
+            where=_names(tasks),
+            remedy="check the model's training, or leave the perplexity tasks out",
         ) from error
     assert results is not None  # it is on rank 0 of a distributed run, and this is one process
     for config in results["configs"].values():
@@ -169,6 +176,10 @@ def evaluate(
     }
     kept = {key: value for key, value in results.items() if key not in (*_VOLATILE, "samples")}
     return Evaluation({**kept, "nano2": summary(kept, samples, lm.generation_settings)}, samples)
+
+
+def _names(tasks: Sequence[Task | Group]) -> str:
+    return ", ".join(task.task_name if isinstance(task, Task) else task.name for task in tasks)
 
 
 def _forget_places(metadata: Any) -> None:
@@ -208,3 +219,18 @@ def _calm() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _without_surroundings() -> Iterator[None]:
+    """lm-eval describes the machine and asks git for the commit, which takes seconds; nano2.json has the like."""
+
+    def add_versions(results: dict[str, Any]) -> None:
+        results |= {f"{name}_version": version(name) for name in ("lm_eval", "transformers")}
+
+    described, committed = evaluator.add_env_info, evaluator.get_git_commit_hash
+    evaluator.add_env_info, evaluator.get_git_commit_hash = add_versions, lambda: None
+    try:
+        yield
+    finally:
+        evaluator.add_env_info, evaluator.get_git_commit_hash = described, committed

@@ -61,7 +61,7 @@ def outcome_plot(shares: Mapping[str, Mapping[str, float]]) -> str:
     axes.set_yticks(range(len(shares)), list(shares))
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    _legend(axes, 2)
+    axes.legend(fontsize=8, frameon=False, ncol=4, loc="lower left", bbox_to_anchor=(0, 1))
     return _svg(figure, "outcomes")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from evals.answers import Outcome
 from evals.judging import OUTCOMES, TOKEN_COUNTS
 from evals.ruler.scoring import score_table
 from evals.statistics import clustered_mean, effective_count, pass_at_ks, wilson_interval
@@ -42,7 +43,10 @@ def figures(results: Results) -> Iterator[tuple[str, str, str, float, float | No
 
 
 def figure_rows(results: Results) -> list[Row]:
-    """One row a task (or group) and metric: task, metric, value, stderr (None where there is none), n documents."""
+    """One row a task (or group) and metric: task, metric, value, stderr (None where there is none), n documents.
+
+    What an evaluation adds to the tasks' own metrics is left out, but for `right`.
+    """
     return [
         {
             "task": task,
@@ -52,7 +56,13 @@ def figure_rows(results: Results) -> list[Row]:
             "n": documents(results, task),
         }
         for task, metric, rule, value, stderr in figures(results)
+        if not is_added(metric) or metric == Outcome.RIGHT
     ]
+
+
+def is_added(metric: str) -> bool:
+    """It is none of the task's own (evals/judging.py)."""
+    return metric in (*OUTCOMES, *TOKEN_COUNTS, "well_formed") or metric.startswith("pass@")
 
 
 def documents(results: Results, task: str) -> int | None:

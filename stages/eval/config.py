@@ -76,7 +76,7 @@ class EvalConfig(StageConfig):
     budgets: Annotated[
         tuple[Annotated[Size, Field(ge=0)] | None, ...], BeforeValidator(parse_budgets), Panel("Chat")
     ] = Field((), description="Thinking budgets to run the tasks at, such as 0,64,256,none.")
-    budget_grace: Annotated[Size, Panel("Chat")] = Field(
+    thinking_grace: Annotated[Size, Panel("Chat")] = Field(
         500, ge=0, description="Tokens behind a budget in which a line end is waited for."
     )
 

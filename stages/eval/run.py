@@ -8,7 +8,7 @@ from evals.generation_settings import THINKING_SAMPLING
 from evals.lm import HybridEvalLM
 from evals.report import ReportPart, write_report
 from evals.response_cache import ResponseCache
-from evals.results import figure_rows
+from evals.results import figure_rows, figures
 from evals.stored import write_evaluation
 from evals.task_copies import RunSettings
 from model.errors import InterruptedRunError
@@ -57,7 +57,7 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
                 generation=config.gen,
                 repeats=config.repeats,
                 budgets=config.budgets,
-                grace=config.budget_grace,
+                grace=config.thinking_grace,
                 chat=config.apply_chat_template,
                 check=_stopper(context),
             ),
@@ -117,13 +117,15 @@ def _facts(config: EvalConfig, model_hash: str) -> dict[str, str]:
 
 
 def _result(context: StageContext, evaluation: Evaluation) -> StageResult:
-    rows = figure_rows(evaluation.results)
     more = {name: evaluation.results["nano2"].get(name, []) for name in ("budgets", "repeats")}
     for title, of_title in (("By thinking budget", more["budgets"]), ("Repeated answers", more["repeats"])):
         if of_title:
             context.reporter.output(table(title, of_title))
     return StageResult(
-        metrics={f"{row['task']}/{row['metric']}": row["value"] for row in rows},
-        rows=rows,
+        metrics={
+            f"{task}/{metric}" if rule == "none" else f"{task}/{metric},{rule}": value
+            for task, metric, rule, value, _ in figures(evaluation.results)
+        },
+        rows=figure_rows(evaluation.results),
         data={name: value for name, value in more.items() if value},
     )
