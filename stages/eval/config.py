@@ -11,15 +11,12 @@ from stages.common.sizes import Size
 
 def parse_names(value: object) -> object:
     """Names from `a,b` as a flag gives them; the items of a list may be written so, too."""
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        return value
+    items = list(value) if isinstance(value, list | tuple) else [value]
     return tuple(
         part.strip() if isinstance(part, str) else part
-        for item in value
-        for part in (item.split(",") if isinstance(item, str) else [item])
-        if not isinstance(part, str) or part.strip()
+        for item in items
+        for part in (str(item).split(",") if isinstance(item, str | Path) else [item])
+        if part != ""
     )
 
 

@@ -1,11 +1,15 @@
 """`nano2 eval` through the harness: real tasks, a small random model."""
 
 import json
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from evals.evaluation import load_tasks
 from model.errors import ArtifactError, Nano2Error, UsageError
 from model.loading import save
 from model.tokenizer import copy_tokenizer, load_tokenizer
@@ -15,6 +19,9 @@ from stages.common.stage import StageOutcome
 from stages.eval.config import EvalConfig
 from stages.eval.stage import STAGE
 from tests.model.miniatures import miniature, randomized
+
+WORDS = {"name": "tool_calls", "calls": []}
+"""The grader that is content with any words."""
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +221,159 @@ def test_the_plan_lists_documents_and_memory(artifact: Path) -> None:
     assert plan is not None
     assert plan.sections["Documents"] == {"nano2_piqa": 7}
     assert not plan.refusals
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budgets": "0,64"}, "add --apply-chat-template"),
+        ({"budgets": "0,64", "apply_chat_template": True, "thinking": False}, "add --apply-chat-template"),
+        ({"budgets": "64,none,64", "apply_chat_template": True}, "named twice"),
+        ({"budgets": "many", "apply_chat_template": True}, "many"),
+        ({"budgets": "-1", "apply_chat_template": True}, "greater than or equal to 0"),
+        ({"repeats": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], words: str, artifact: Path) -> None:
+    with pytest.raises(ValidationError, match=words):
+        EvalConfig.model_validate({"model": artifact, "tasks": ["nano2_svamp"], **settings})
+
+
+def test_budgets_are_read_as_flags_and_recipes_give_them(artifact: Path) -> None:
+    fixed = {"model": artifact, "tasks": ["nano2_svamp"], "apply_chat_template": True}
+    for value in ("0,1k,none", ["0,1k", "none"], [0, "1k", None], [0, 1000, "none"]):
+        assert EvalConfig.model_validate({**fixed, "budgets": value}).budgets == (0, 1000, None)
+    assert EvalConfig.model_validate({**fixed, "budgets": 64}).budgets == (64,)
+
+
+def test_ruler_settings_without_a_ruler_task(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ruler_lengths is given, and no RULER task"):
+        run(tmp_path / "out", model=artifact, tasks=["nano2_piqa"], ruler_lengths="512")
+
+
+def test_ruler_by_length_and_depth(artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    task = "nano2_ruler_niah_single_1"
+    run(
+        out,
+        model=artifact,
+        tasks=[task],
+        ruler_lengths="400,500",
+        ruler_samples=4,
+        ruler_depths=[0.1, 0.9],
+        apply_chat_template=True,
+        thinking=False,
+        gen={"max_gen_toks": 4},
+    )
+    results = json.loads((out / "results.json").read_text())
+    table = results["nano2"]["ruler"]
+    assert [(row["length"], row["n"]) for row in table if row["depth"] is None] == [(400, 4), (500, 4)]
+    assert {row["depth"] for row in table if row["depth"]} == {"0-20%", "80-100%"}
+    assert "tokenizer" not in results["configs"][task]["metadata"], "where the model lies changes no result"
+    assert "RULER" in (out / "report.html").read_text()
+    assert run(out, model=artifact, tasks=[task], ruler_lengths="400,500", ruler_samples=4, ruler_depths=[0.1, 0.9],
+               apply_chat_template=True, thinking=False, gen={"max_gen_toks": 4}).up_to_date  # fmt: skip
+
+
+def test_tasks_are_read_once(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+
+    def counted(*arguments: Any) -> Any:
+        read.append(arguments)
+        return load_tasks(*arguments)
+
+    monkeypatch.setattr("stages.eval.tasks.load_tasks", counted)
+    run(tmp_path / "a", model=artifact, tasks=["nano2_piqa"], limit=2)
+    assert len(read) == 1
+    run(tmp_path / "a", model=artifact, tasks=["nano2_piqa"], limit=3)
+    assert len(read) == 2
+
+
+class TestTaskFiles:
+    """A task that is a file is an input: its content is hashed, and a changed one is evaluated again."""
+
+    def chats(self, path: Path, *words: str) -> Path:
+        lines = [{"messages": [{"role": "user", "content": word}], "grader": WORDS} for word in words]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    def test_content_decides(self, artifact: Path, tmp_path: Path) -> None:
+        settings: dict[str, Any] = {
+            "model": artifact,
+            "apply_chat_template": True,
+            "gen": {"max_gen_toks": 3},
+        }
+        path = self.chats(tmp_path / "mine.jsonl", "Hi", "Ho")
+        first = run(tmp_path / "out", tasks=[path], **settings)
+        assert first.result.metrics["mine/unfinished"] == 1
+        recorded = json.loads((tmp_path / "out" / "nano2.json").read_text())
+        assert [parent["path"] for parent in recorded["data"]] == ["mine.jsonl"]
+        (tmp_path / "moved").mkdir()
+        path.rename(tmp_path / "moved" / "mine.jsonl")
+        assert run(tmp_path / "out", tasks=[tmp_path / "moved" / "mine.jsonl"], **settings).up_to_date
+        self.chats(tmp_path / "moved" / "mine.jsonl", "Hi", "Hu")
+        assert not run(tmp_path / "out", tasks=[tmp_path / "moved" / "mine.jsonl"], **settings).up_to_date
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and what stands in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+
+class TestReport:
+    def test_stands_alone_and_escapes(self, artifact: Path, tmp_path: Path) -> None:
+        evil = "<script>alert('x')</script><img src=http://evil.example/x>"
+        line = {"messages": [{"role": "user", "content": evil}], "grader": WORDS}
+        (tmp_path / "evil.jsonl").write_text(json.dumps(line))
+        settings: dict[str, Any] = {
+            "model": artifact,
+            "tasks": [str(tmp_path / "evil.jsonl"), "nano2_piqa", "nano2_svamp"],
+            "limit": 3,
+            "repeats": 2,
+            "apply_chat_template": True,
+            "budgets": "0,2",
+            "thinking_grace": 0,
+            "gen": {"max_gen_toks": 12},
+        }
+        run(tmp_path / "a", **settings)
+        page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+        assert evil not in page
+        assert "&lt;script&gt;alert" in page
+        seen = Tags()
+        seen.feed(page)
+        assert not seen.names & {"script", "img", "link", "iframe", "object", "embed", "image"}
+        assert all(
+            value.startswith("#") for name, value in seen.attributes if name in ("src", "href", "xlink:href")
+        )
+        assert not re.search(r"@import|url\((?!#)", page)
+        assert page.count("<svg") == 4  # scores, outcomes, budgets, pass@k
+        for heading in (
+            "Scores",
+            "What became of the answers",
+            "Thinking budgets",
+            "Repeated answers",
+            "Settings",
+        ):
+            assert f"<h2>{heading}</h2>" in page
+        run(tmp_path / "b", **settings)
+        assert (tmp_path / "b" / "report.html").read_bytes() == (tmp_path / "a" / "report.html").read_bytes()
+
+    def test_without_samples_it_shows_none(self, artifact: Path, tmp_path: Path) -> None:
+        run(
+            tmp_path / "out",
+            model=artifact,
+            tasks=["nano2_svamp"],
+            limit=1,
+            samples=False,
+            gen={"max_gen_toks": 3},
+        )
+        assert "Some answers" not in (tmp_path / "out" / "report.html").read_text()
+        assert not list((tmp_path / "out").glob("samples_*"))
