@@ -44,8 +44,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """One task and filter. difference is second less first, low to high its interval. lost: items that only the first has
-    right; gained: that only the second has; None where an item's value is no share of right answers.
+    """One task and filter. difference is second less first, low to high its interval. higher_is_better: None where
+    neither is. lost: items that only the first has right; gained: that only the second has; None where an item's value is
+    no share of right answers.
 
     only_first, only_second: items that the other has not, which are in neither score. prompts_differ: of the pairs.
     """
@@ -58,7 +59,7 @@ class TaskComparison:
     low: float
     high: float
     p_value: float
-    higher_is_better: bool
+    higher_is_better: bool | None
     lost: Sequence[Pair] | None
     gained: Sequence[Pair] | None
     only_first: Sequence[str]
@@ -98,7 +99,8 @@ def compare_task(
         low = high = items.difference
         if len(pairs) > 1:
             low, high = paired_bootstrap(items, resamples=resamples, level=level, seed=seed)
-        lost, gained = _flips(name, pairs) if items.score is mean_score else (None, None)
+        better = results.get("higher_is_better", {}).get(task, {}).get(name)
+        lost, gained = _flips(name, pairs) if better and items.score is mean_score else (None, None)
         comparisons.append(
             TaskComparison(
                 task=task if rule == "none" else f"{task},{rule}",
@@ -109,7 +111,7 @@ def compare_task(
                 low=low,
                 high=high,
                 p_value=permutation_test(items, permutations=resamples, seed=seed),
-                higher_is_better=results.get("higher_is_better", {}).get(task, {}).get(name, True),
+                higher_is_better=better,
                 lost=lost,
                 gained=gained,
                 only_first=only_first,

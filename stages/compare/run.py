@@ -183,6 +183,8 @@ def _rows(compared: Comparisons, level: float) -> list[dict[str, Any]]:
 def _verdict(comparison: TaskComparison, shown: bool) -> str:
     if not shown:
         return "not told apart"
+    if comparison.higher_is_better is None:
+        return "higher" if comparison.difference > 0 else "lower"
     return "better" if (comparison.difference > 0) == comparison.higher_is_better else "worse"
 
 
