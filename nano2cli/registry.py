@@ -42,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("extend-context", "Continue on longer rows.", _STAGES, "stages.extend_context.stage:STAGE"),
     Command("sft", "Fine-tune on conversations.", _STAGES, "stages.sft.stage:STAGE"),
     Command("eval", "Measure a model on lm-eval tasks.", _STAGES, "stages.eval.stage:STAGE"),
+    Command("compare", "Compare evaluations item by item.", _STAGES, "stages.compare.stage:STAGE"),
     Command("generate", "Continue a prompt or answer a chat.", _MODELS, "stages.generate.stage:STAGE"),
     Command(
         "verify", "Compare this core with transformers on a model.", _MODELS, "stages.verify.stage:STAGE"
