@@ -1,8 +1,11 @@
 """Chat jsonl to a packed dataset with loss masks: read, transform, encode, pack, write, one sample at a time."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from model.artifact.hashing import combined_hash, file_sha256
 from model.errors import ArtifactError
 from stages.common.config import WeightedPath
-from stages.common.data.chat.encoding import EncodedSample
+from stages.common.data.chat.encoding import EncodedSample, Episodes, encode_sample
 from stages.common.data.chat.format import ChatSample, read_chat
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.data.chat.steps import Steps
@@ -19,12 +22,15 @@ from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.chat.transforms import Concatenate
 from stages.common.data.packed_dataset import DATASET_FILE, DatasetDescription, SourceCounts, SplitCounts
 from stages.common.data.packing import Packer, Row
+from stages.common.data.parallel import available_cpus, parallel_map
 from stages.common.data.row_writer import RowWriter
 from stages.common.data.sources import Source, resolve_sources
 from stages.common.data.text_tokenizer import TOKENIZER_FILES, token_byte_lengths
-from stages.common.reporter import Reporter
+from stages.common.reporter import ProgressBar, Reporter
 
 _PHASES = 3
+_BATCH_SAMPLES = 256
+_BATCHES_HERE = 4  # encoded in this process, before any worker is started
 
 
 @dataclass(frozen=True)
@@ -55,47 +61,107 @@ def prepare_chat(
     tokenizer = ChatTokenizer.open(tokenizer_directory)
     steps = Steps(settings, tokenizer)
     resolved = resolve_sources([(item.path, item.weight) for item in sources])
-    counts: dict[str, SourceCounts] = {}
-    with ExitStack() as stack, reporter.progress("encoding chats", total=None, unit="sample") as bar:
+    read, held_out = Counter[int](), Counter[int]()
+    with ExitStack() as stack:
+        targets = [_Target(out / "sources" / source.name, settings, tokenizer, stack) for source in resolved]
         validation = _Target(out / "validation", settings, tokenizer, stack)
-        for source in resolved:
-            training = _Target(out / "sources" / source.name, settings, tokenizer, stack)
-            read, held_out = steps.read, steps.held_out
-            for sample in _samples(source):
-                bar.update(1)
-                for encoded, is_held_out in steps(sample):
-                    (validation if is_held_out else training).add(encoded)
-            training.finish()
-            if not training.packer.rows:
-                raise _nothing_left(source, steps, steps.read - read)
-            counts[source.name] = SourceCounts(
-                **training.counts(),
-                read=steps.read - read,
-                empty=0,
-                exact_duplicates=0,
-                near_duplicates=0,
-                held_out=steps.held_out - held_out,
-                like_validation=0,
-            )
-            steps.joined += training.described()
-        validation.finish()
+        bar = stack.enter_context(reporter.progress("encoding chats", total=None, unit="sample"))
+        versions = _versions(resolved, steps, read, held_out, bar)
+        done = 0
+        for source, is_held_out, encoded in stack.enter_context(
+            closing(_encoded(versions, tokenizer, settings))
+        ):
+            while done < source:  # sources come one after the other
+                targets[done].finish()
+                done += 1
+            if steps.fits(encoded):
+                (validation if is_held_out else targets[source]).add(encoded)
+        for target in (*targets[done:], validation):
+            target.finish()
+    for number, target in enumerate(targets):
+        if not target.packer.rows:
+            raise _nothing_left(resolved[number], steps, read[number])
     description = DatasetDescription(
         seq_len=settings.seq_len,
         vocab_size=tokenizer.text.vocab_size,
         masked=True,
         tokenizer=_tokenizer_hash(tokenizer_directory),
-        sources=counts,
+        sources={
+            source.name: SourceCounts(
+                **targets[number].counts(),
+                read=read[number],
+                empty=0,
+                exact_duplicates=0,
+                near_duplicates=0,
+                held_out=held_out[number],
+                like_validation=0,
+            )
+            for number, source in enumerate(resolved)
+        },
         phases=[{source.name: source.weight for source in resolved}] * _PHASES,
         validation=SplitCounts(**validation.counts()) if validation.packer.rows else None,
     )
     (out / DATASET_FILE).write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
     tokenizer.text.copy_files(out)
-    notes = steps.describe()
+    notes = [*steps.describe(), *(line for target in targets for line in target.described())]
     for note in notes:
         reporter.log(note)
     for warning in steps.warnings():
         reporter.warn(warning)
     return PreparedChats(description, [*notes, *steps.warnings()])
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A sample on its way to the encoder: of which source, and whether it is held out."""
+
+    source: int
+    is_held_out: bool
+    sample: ChatSample
+
+
+def _versions(
+    sources: Sequence[Source], steps: Steps, read: Counter[int], held_out: Counter[int], bar: ProgressBar
+) -> Iterator[_Version]:
+    for number, source in enumerate(sources):
+        for file in source.files:
+            for sample in read_chat(file):
+                bar.update(1)
+                read[number] += 1
+                versions, is_held_out = steps.versions(sample)
+                held_out[number] += is_held_out
+                yield from (_Version(number, is_held_out, version) for version in versions)
+        if not read[number]:
+            raise _nothing_left(source, steps, 0)
+
+
+def _encoded(
+    versions: Iterator[_Version], tokenizer: ChatTokenizer, settings: ChatDataSettings
+) -> Generator[tuple[int, bool, EncodedSample], None, None]:
+    """The documents of each sample, in order. Workers are started only where there is much to do."""
+    batches = iter(lambda: list(islice(versions, _BATCH_SAMPLES)), [])
+    encode_here = partial(_encode, tokenizer, settings.episodes)
+    encoder = partial(_encoder, tokenizer.directory, settings.episodes)
+    workers = settings.workers or available_cpus()
+    with closing(parallel_map(encoder, batches, workers)) as in_parallel:
+        for batch in chain(map(encode_here, islice(batches, _BATCHES_HERE)), in_parallel):
+            yield from batch
+
+
+def _encoder(
+    directory: Path, episodes: Episodes
+) -> Callable[[list[_Version]], list[tuple[int, bool, EncodedSample]]]:
+    return partial(_encode, ChatTokenizer.open(directory), episodes)
+
+
+def _encode(
+    tokenizer: ChatTokenizer, episodes: Episodes, batch: list[_Version]
+) -> list[tuple[int, bool, EncodedSample]]:
+    return [
+        (version.source, version.is_held_out, encoded)
+        for version in batch
+        for encoded in encode_sample(tokenizer, version.sample, episodes)
+    ]
 
 
 @dataclass
@@ -155,11 +221,6 @@ class _Target:
                     RowWriter(self.directory, self.settings.seq_len, masked=True)
                 )
             self._writer.write(row)
-
-
-def _samples(source: Source) -> Iterator[ChatSample]:
-    for file in source.files:
-        yield from read_chat(file)
 
 
 def _nothing_left(source: Source, steps: Steps, read: int) -> ArtifactError:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stages.common.config import InputPath, Panel, StageConfig
+from stages.common.config import Cosmetic, InputPath, Panel, StageConfig
 from stages.common.sizes import Size
 
 _PANEL = Panel("Chat data")
@@ -56,6 +56,11 @@ class ChatDataSettings(StageConfig):
     )
     data_seed: Annotated[int, _PANEL] = Field(
         0, ge=0, description="Chooses the samples to hold out, to repeat and to cut."
+    )
+    workers: Annotated[int | None, Cosmetic(), _PANEL] = Field(
+        None,
+        ge=1,
+        description="Worker processes that encode; by default one a CPU. Results do not depend on it.",
     )
 
     @model_validator(mode="after")

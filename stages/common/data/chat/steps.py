@@ -1,10 +1,9 @@
-"""What happens to a sample before it is packed, and what is to be told of it."""
+"""The steps from a sample to what is packed, and what is to be told of them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stages.common.data.chat.decontamination import EvalWords
-from stages.common.data.chat.encoding import EncodedSample, encode_sample, episodes_to_train
+from stages.common.data.chat.encoding import EncodedSample, episodes_to_train
 from stages.common.data.chat.format import ChatSample
 from stages.common.data.chat.messages import tool_name
 from stages.common.data.chat.settings import ChatDataSettings
@@ -33,7 +32,7 @@ class _Places:
 
 
 class Steps:
-    """Called with each sample in turn: leave out, hold out, repeat, cut, encode, check the length."""
+    """What is done with samples before they are tokens, and with tokens before they are rows."""
 
     def __init__(self, settings: ChatDataSettings, tokenizer: ChatTokenizer) -> None:
         self._settings = settings
@@ -53,46 +52,47 @@ class Steps:
             settings.episodes,
             tokenizer.text,
         )
-        self.read = 0
-        self.held_out = 0
-        self.longest = 0
-        self.too_long = _Places()
-        self.unlisted_calls = _Places()
-        self.empty_thinking = _Places()
-        self.joined: list[str] = []
+        self._longest = 0
+        self._too_long = _Places()
+        self._unlisted_calls = _Places()
+        self._empty_thinking = _Places()
 
-    def __call__(self, sample: ChatSample) -> Iterator[tuple[EncodedSample, bool]]:
-        """The sample's documents that fit a row, and whether they are held out."""
-        self.read += 1
+    def versions(self, sample: ChatSample) -> tuple[list[ChatSample], bool]:
+        """What becomes of a sample: nothing, itself or its cut form, and perhaps a copy; and whether it is held out.
+
+        ArtifactError at the first chat if its template is broken.
+        """
         if self._decontaminate is not None and not self._decontaminate.keeps(sample):
-            return
+            return [], False
         if not (sample.is_text or self._template_checked):
             check_template(self._tokenizer)
             self._template_checked = True
         self._note_oddities(sample)
-        held_out = chance(self._settings.data_seed, "validation", sample) < self._settings.validation_fraction
-        self.held_out += held_out
-        for version in (sample,) if held_out else map(self._truncate, self._strip(sample)):
-            for encoded in encode_sample(self._tokenizer, version, self._settings.episodes):
-                if len(encoded.ids) > self._settings.seq_len:
-                    self.too_long.add(encoded.place)
-                    self.longest = max(self.longest, len(encoded.ids))
-                else:
-                    yield encoded, held_out
+        if chance(self._settings.data_seed, "validation", sample) < self._settings.validation_fraction:
+            return [sample], True
+        return [self._truncate(version) for version in self._strip(sample)], False
+
+    def fits(self, encoded: EncodedSample) -> bool:
+        """Whether it fits a row; one that does not is left out and told of."""
+        if len(encoded.ids) <= self._settings.seq_len:
+            return True
+        self._too_long.add(encoded.place)
+        self._longest = max(self._longest, len(encoded.ids))
+        return False
 
     def describe(self) -> list[str]:
         """What each step did."""
         lines = self._decontaminate.describe() if self._decontaminate else []
-        return [*lines, *self._strip.describe(), *self._truncate.describe(), *self.joined]
+        return [*lines, *self._strip.describe(), *self._truncate.describe()]
 
     def warnings(self) -> list[str]:
         """What should not be missed."""
         told = {
             f"are longer than {self._settings.seq_len} tokens and were left out (the longest has "
-            f"{self.longest})": self.too_long,
-            "call a tool that their tools do not list": self.unlisted_calls,
+            f"{self._longest})": self._too_long,
+            "call a tool that their tools do not list": self._unlisted_calls,
             "have thinking on and no reasoning, so they teach the model to close its thinking at once": (
-                self.empty_thinking
+                self._empty_thinking
             ),
         }
         return [f"{places.count} samples {what}: {places}" for what, places in told.items() if places.count]
@@ -101,7 +101,7 @@ class Steps:
         listed = {tool_name(tool) for tool in sample.tools or ()}
         called = {call.function.name for message in sample.conversation for call in message.tool_calls or ()}
         if called - listed:
-            self.unlisted_calls.add(sample.place)
+            self._unlisted_calls.add(sample.place)
         for episode in [] if sample.is_text else episodes_to_train(sample, self._settings.episodes):
             if episode.shows_reasoning and not any(episode.messages[i].trace for i in episode.trained):
-                self.empty_thinking.add(episode.place)
+                self._empty_thinking.add(episode.place)

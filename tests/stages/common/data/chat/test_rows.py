@@ -14,6 +14,7 @@ from model.artifact.hashing import content_hash
 from model.errors import ArtifactError
 from model.loss import IGNORED
 from stages.common.config import WeightedPath
+from stages.common.data.chat import rows
 from stages.common.data.chat.encoding import encode_sample
 from stages.common.data.chat.format import read_chat
 from stages.common.data.chat.rows import PreparedChats, prepare_chat
@@ -275,3 +276,26 @@ class TestRefusals:
     def test_settings(self, settings: dict[str, Any], words: str) -> None:
         with pytest.raises(ValidationError, match=words):
             ChatDataSettings(**settings)
+
+
+def test_workers_change_nothing(
+    tmp_path: Path, tokenizer: ChatTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_BATCH_SAMPLES", 20)
+    monkeypatch.setattr(rows, "_BATCHES_HERE", 1)
+    paths = [
+        write_chat(tmp_path / f"{name}.jsonl", [reasoned(start + number) for number in range(50)])
+        for name, start in (("a", 0), ("b", 50))
+    ]
+    hashes = set()
+    for workers in (1, 2):
+        (tmp_path / str(workers)).mkdir()
+        dataset, _, _ = prepare(tmp_path / str(workers), tokenizer, *paths, seq_len=512, workers=workers)
+        hashes.add(content_hash(dataset.directory))
+    assert len(hashes) == 1
+    paths[1].write_text(paths[1].read_text() + json.dumps({"messages": [user("a")]}))
+    (tmp_path / "broken").mkdir()
+    with pytest.raises(ArtifactError, match=r"has no assistant turn") as caught:
+        prepare(tmp_path / "broken", tokenizer, *paths, seq_len=512, workers=2)
+    assert caught.value.where == f"{paths[1]} line 51"
+    assert caught.value.remedy
