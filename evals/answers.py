@@ -24,6 +24,11 @@ class Outcome(StrEnum):
     UNFINISHED = "unfinished"
 
 
+OUTCOMES = tuple(str(outcome) for outcome in Outcome)
+TOKEN_COUNTS = ("thinking_tokens", "answer_tokens")
+"""The names of metrics that an evaluation of a chat adds; `well_formed` is another."""
+
+
 @dataclass(frozen=True)
 class Generated:
     """What a model generated for one request.

@@ -16,12 +16,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
 
-from evals.answers import Answer, Generated, Outcome
+from evals.answers import OUTCOMES, TOKEN_COUNTS, Answer, Generated, Outcome
 from evals.statistics import pass_at_k, pass_at_ks
 from model.errors import UsageError
-
-OUTCOMES = tuple(str(outcome) for outcome in Outcome)
-TOKEN_COUNTS = ("thinking_tokens", "answer_tokens")
 
 Metrics = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from evals.judging import OUTCOMES
+from evals.answers import OUTCOMES
 from evals.plots import Bar, budget_plot, heat_map, outcome_plot, pass_plot, score_plot
 from evals.results import documents, figure_rows, figures, interval, primary_figures
 from model.artifact.staging import write_text_atomic

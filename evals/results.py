@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from evals.answers import Outcome
-from evals.judging import OUTCOMES, TOKEN_COUNTS
+from evals.answers import OUTCOMES, TOKEN_COUNTS, Outcome
 from evals.ruler.scoring import score_table
 from evals.statistics import clustered_mean, effective_count, pass_at_ks, wilson_interval
-from evals.task_copies import split_name
 
 _RULER = "nano2_ruler_"
 
@@ -72,6 +70,12 @@ def documents(results: Results, task: str) -> int | None:
         return counts["effective"]
     parts = [documents(results, part) for part in results.get("group_subtasks", {}).get(task, ())]
     return sum(part or 0 for part in parts) or None
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """A task's name and thinking budget from the name of its copy."""
+    base, at, budget = name.rpartition("@")
+    return (base, int(budget)) if at and budget.isdecimal() else (name, None)
 
 
 def by_filter(samples: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:

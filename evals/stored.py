@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lm_eval.utils import handle_non_serializable, sanitize_list
-
-from evals.evaluation import Evaluation
 from model.artifact.provenance import Provenance, read_provenance
 from model.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from evals.evaluation import Evaluation
 
 RESULTS_FILE = "results.json"
 
@@ -26,8 +26,10 @@ class StoredEvaluation:
     samples: dict[str, list[dict[str, Any]]]
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation, *, samples: bool) -> None:
+def write_evaluation(directory: Path, evaluation: "Evaluation", *, samples: bool) -> None:
     """`samples`: with the questions and answers."""
+    from lm_eval.utils import handle_non_serializable  # reading needs none of it
+
     text = json.dumps(
         evaluation.results, indent=2, ensure_ascii=False, sort_keys=True, default=handle_non_serializable
     )
@@ -73,10 +75,14 @@ def _line(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **sample,
         "arguments": arguments,
-        "resps": sanitize_list(sample["resps"]),
-        "filtered_resps": sanitize_list(sample["filtered_resps"]),
+        "resps": _as_text(sample["resps"]),
+        "filtered_resps": _as_text(sample["filtered_resps"]),
         "target": str(sample["target"]),
     }
+
+
+def _as_text(responses: Any) -> Any:
+    return [_as_text(each) for each in responses] if isinstance(responses, list | tuple) else str(responses)
 
 
 def _read_samples(path: Path) -> list[dict[str, Any]]:

@@ -56,12 +56,6 @@ def run_copies(items: Sequence[Task | Group], settings: RunSettings) -> list[Tas
     return copies
 
 
-def split_name(name: str) -> tuple[str, Budget]:
-    """A task's name and thinking budget from the name of its copy."""
-    base, at, budget = name.rpartition("@")
-    return (base, int(budget)) if at and budget.isdecimal() else (name, None)
-
-
 def _suffixes(budgets: Sequence[Budget]) -> list[tuple[Budget, str]]:
     return [(budget, "" if budget is None else f"@{budget}") for budget in budgets] or [(None, "")]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from evals.comparison import TaskComparison, compare_task
-from evals.report import ReportPart, Section, write_report
 from evals.statistics import holm
 from evals.stored import StoredEvaluation, read_evaluation
 from model.artifact.provenance import verify_files
@@ -268,6 +267,8 @@ def _write_report(
     rows: Sequence[Mapping[str, Any]],
     flips: Sequence[Mapping[str, Any]],
 ) -> None:
+    from evals.report import ReportPart, Section, write_report  # it draws, which takes a second to load
+
     parts = [
         ReportPart(
             name,

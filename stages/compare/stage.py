@@ -3,4 +3,4 @@
 from stages.common.stage import Stage
 from stages.compare.config import CompareConfig
 
-STAGE = Stage(name="compare", kind=None, config=CompareConfig, run="stages.compare.entry:run")
+STAGE = Stage(name="compare", kind=None, config=CompareConfig, run="stages.compare.run:run")

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +263,11 @@ class TestRefusals:
         with pytest.raises(ArtifactError) as caught:
             compare(folder / "good", copy)
         assert caught.value.where.startswith(str(path))
+
+
+def test_comparing_loads_no_torch() -> None:
+    code = "import sys, stages.compare.run; print(sorted({'torch', 'lm_eval', 'datasets', 'matplotlib'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        == "[]\n"
+    )
