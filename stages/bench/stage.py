@@ -1,6 +1,8 @@
 """The commands of `nano2 bench`."""
 
 from stages.bench.cpu.config import CpuBenchConfig
+from stages.bench.eval.config import EvalBenchConfig
 from stages.common.stage import Stage
 
 CPU = Stage(name="bench cpu", kind=None, config=CpuBenchConfig, run="stages.bench.cpu.run:run")
+EVAL = Stage(name="bench eval", kind=None, config=EvalBenchConfig, run="stages.bench.eval.entry:run")

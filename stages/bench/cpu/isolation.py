@@ -14,6 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 from model.errors import Nano2Error
 
 PRELOADED = "stages.bench.cpu.measure"
+"""Imported by the server, and so is the module of the first function that is run."""
+
+SECONDS_TO_END = 10
+"""A process that has sent its result may put its things away; then it is ended."""
 
 Given = ParamSpec("Given")
 Measured = TypeVar("Measured")
@@ -26,13 +30,14 @@ def run_isolated(function: Callable[Given, Measured], *args: Given.args, **kwarg
     fails or is killed, in which case memory ran out as a rule.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
+    context.set_forkserver_preload([PRELOADED, function.__module__])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(sender, function, args, kwargs), daemon=True)
     process.start()
     sender.close()
     try:
         outcome, failure = receiver.recv()
+        process.join(SECONDS_TO_END)
     except EOFError:
         process.join()
         raise Nano2Error(

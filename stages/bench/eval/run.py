@@ -1,0 +1,62 @@
+"""`nano2 bench eval`: this core's evaluation against lm-eval's hf backend on the CPU."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from model.artifact.environment import describe_device
+from stages.bench.cpu.isolation import run_isolated
+from stages.bench.cpu.run import check_writable
+from stages.bench.eval.campaign import Measurer
+from stages.bench.eval.config import EvalBenchConfig
+from stages.bench.eval.fresh import write_fresh_artifact
+from stages.bench.eval.measure import count_mismatches, count_text_tokens
+from stages.bench.eval.summary import summarize
+from stages.bench.eval.sweep import FULL, PRESET, QUICK
+from stages.common.results import TABLE, write_result
+from stages.common.stage import StageContext, StageResult
+
+
+def run(config: EvalBenchConfig, context: StageContext) -> StageResult:
+    """Measures, writes the result file if one is asked for, and returns its metrics and each side's best settings."""
+    out = config.result_path
+    if out is not None:
+        check_writable(out)
+    if config.model is not None:
+        return _measure(config, context, config.model)
+    with tempfile.TemporaryDirectory() as directory:
+        write_fresh_artifact(Path(directory), PRESET)
+        return _measure(config, context, Path(directory))
+
+
+def _measure(config: EvalBenchConfig, context: StageContext, directory: Path) -> StageResult:
+    mix = QUICK if config.quick else FULL
+    threads = config.threads or torch.get_num_threads()
+    with context.reporter.progress("measuring", total=None, unit="measurement") as bar:
+        text_tokens = run_isolated(count_text_tokens, directory, mix)
+        campaign = Measurer(directory, mix, threads, bar).run()
+        bar.update(0, now="comparing texts")
+        texts = campaign.answers["generate", "nano2"], campaign.answers["generate", "hf"]
+        mismatches = run_isolated(count_mismatches, directory, mix, *texts, threads)
+    metrics, rows = summarize(campaign, mix, text_tokens, mismatches, threads)
+    notes = ["stages/bench/eval/summary.py defines each figure"]
+    out = config.result_path
+    if out is not None:
+        write_result(
+            out,
+            command=context.command,
+            metrics=metrics,
+            rows=rows,
+            device=describe_device() | {"threads": threads},
+        )
+        notes.append(f"{out} written")
+    return StageResult(
+        metrics=dict(metrics),
+        rows=[
+            {key: cell for key, cell in row.items() if key not in (TABLE, "best")}
+            for row in rows
+            if row.get("best")
+        ],
+        notes=notes,
+    )
