@@ -19,7 +19,9 @@ from stages.data.synth.tools.service import Service
 
 
 def _reasoning(*problems: type[ReasoningProblem]) -> list[Family]:
-    return [Family(problem.__name__.lower(), "reasoning", problem.draw) for problem in problems]
+    return [
+        Family(problem.__name__.lower(), "reasoning", problem.draw, problem.max_level) for problem in problems
+    ]
 
 
 def _instructions(*names: str) -> list[Family]:

@@ -11,6 +11,8 @@ MAX_LEVEL = 50
 
 Kind = Literal["reasoning", "instructions", "tools"]
 
+DEFAULT_KINDS: dict[Kind, float] = {"reasoning": 3.0, "instructions": 1.0, "tools": 1.0}
+
 
 class FamilyLevels(BaseModel, extra="forbid", frozen=True):
     """A family and the levels to draw from, written `NAME`, `NAME:LEVEL` or `NAME:LOW-HIGH`."""
@@ -25,7 +27,7 @@ class FamilyLevels(BaseModel, extra="forbid", frozen=True):
         if not isinstance(value, str):
             return value
         name, colon, levels = value.partition(":")
-        if not colon:
+        if name and not colon:
             return {"name": name}
         low, dash, high = levels.partition("-")
         if not (name and low.isdecimal() and (not dash or high.isdecimal())):
@@ -54,9 +56,9 @@ class SynthConfig(StageConfig):
     dev: Size = Field(500, ge=0, description="Rows of dev.jsonl.")
     test: Size = Field(500, ge=0, description="Rows of test.jsonl.")
     kinds: dict[Kind, Annotated[float, Field(gt=0)]] = Field(
-        {"reasoning": 0.6, "instructions": 0.2, "tools": 0.2},
-        min_length=1,
-        description="Kinds of rows and their shares, in any unit.",
+        {},
+        description="Kinds of rows and their shares, in any unit; if left out, reasoning=3, instructions=1 and tools=1, as "
+        "far as there are families of the kind.",
     )
     families: tuple[FamilyLevels, ...] = Field(
         (),

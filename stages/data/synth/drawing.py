@@ -1,11 +1,11 @@
 """Which problems a run takes: shares of families and levels, and different problems of one split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model.errors import UsageError
 from stages.data.synth.catalog import FAMILIES
-from stages.data.synth.config import FamilyLevels, SynthConfig
+from stages.data.synth.config import DEFAULT_KINDS, MAX_LEVEL, FamilyLevels, Kind, SynthConfig
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Family, Problem, Split
 
@@ -28,27 +28,24 @@ def sources(config: SynthConfig) -> list[Source]:
     chosen = {item.name: item for item in config.families} or {
         name: FamilyLevels(name=name) for name in FAMILIES
     }
-    for name, item in chosen.items():
-        _refuse_unknown(name, item, config)
-    by_kind = {
-        kind: [family for family in FAMILIES.values() if family.kind == kind and family.name in chosen]
-        for kind in config.kinds
-    }
-    if missing := next((kind for kind, families in by_kind.items() if not families), None):
+    if unknown := next((name for name in chosen if name not in FAMILIES), None):
         raise UsageError(
-            f"none of the families is of the kind {missing!r}",
+            f"there is no family {unknown!r}",
             where="families",
-            remedy=f"add one of {', '.join(_names(missing))}, or leave {missing} out of kinds",
+            remedy=f"choose among {', '.join(FAMILIES)}",
         )
-    total = sum(config.kinds.values())
-    found = []
-    for kind, families in by_kind.items():
-        for family in families:
+    families = [family for family in FAMILIES.values() if family.name in chosen]
+    kinds = _shares_of_kinds(config, families)
+    if config.families:
+        _refuse_without_kind(families, kinds)
+    total, found = sum(kinds.values()), []
+    for family in families:
+        if family.kind in kinds:
             levels = _levels(family, chosen[family.name], config)
-            share = config.kinds[kind] / total / len(families) / len(levels)
+            siblings = sum(other.kind == family.kind for other in families)
+            share = kinds[family.kind] / total / siblings / len(levels)
             found += [Source(family, level, share) for level in levels]
-    order = list(FAMILIES)
-    return sorted(found, key=lambda source: (order.index(source.family.name), source.level))
+    return found
 
 
 def allot(rows: int, shares: Sequence[float]) -> list[int]:
@@ -58,6 +55,30 @@ def allot(rows: int, shares: Sequence[float]) -> list[int]:
     by_remainder = sorted(range(len(shares)), key=lambda place: (counts[place] - exact[place], place))
     for place in by_remainder[: rows - sum(counts)]:
         counts[place] += 1
+    return counts
+
+
+def apportion(rows: int, found: Sequence[Source]) -> list[int]:
+    """Rows of each source: first the kinds get their shares, then the families of each, then their levels."""
+    counts = [0] * len(found)
+
+    def share_out(rows: int, numbers: Sequence[int], keys: Sequence[Callable[[Source], object]]) -> None:
+        if not keys:
+            (number,) = numbers
+            counts[number] = rows
+            return
+        groups: dict[object, list[int]] = {}
+        for number in numbers:
+            groups.setdefault(keys[0](found[number]), []).append(number)
+        shares = [sum(found[number].share for number in group) for group in groups.values()]
+        for group, count in zip(groups.values(), allot(rows, shares), strict=True):
+            share_out(count, group, keys[1:])
+
+    share_out(
+        rows,
+        range(len(found)),
+        (lambda item: item.family.kind, lambda item: item.family.name, lambda item: item.level),
+    )
     return counts
 
 
@@ -83,64 +104,61 @@ class Drawer:
     def draw(self, source: Source) -> tuple[int, Problem]:
         """A new problem and its identity. UsageError when no more are found."""
         seen, dice = self._seen.setdefault(source.family.name, set()), self.dice(source)
-        patience = 400 + 20 * len(seen)
-        for _ in range(patience):
+        repeats, draws = 0, 0
+        while repeats < 50 + 20 * len(seen) and draws < 1000 + 400 * len(seen):
+            draws += 1
             problem = source.family.draw(source.level, dice)
-            if source.family.split(problem) != self.split:
+            if source.family.split(problem) is not self.split:
                 continue
             identity = source.family.identity(problem)
             if identity not in seen:
                 seen.add(identity)
                 return identity, problem
+            repeats += 1
         raise UsageError(
-            f"{len(seen)} different problems of the family {source.family.name!r} are in {self.split}.jsonl, and "
-            f"{patience:,} more draws at level {source.level} found no other",
+            f"{self.split}.jsonl has {len(seen):,} different problems of the family {source.family.name!r}, and {draws:,} "
+            f"draws at level {source.level} found no other",
             where=f"{self.split} rows",
             remedy="ask for fewer rows, more families or higher levels",
         )
 
 
-def _refuse_unknown(name: str, item: FamilyLevels, config: SynthConfig) -> None:
-    if name not in FAMILIES:
+def _shares_of_kinds(config: SynthConfig, families: Sequence[Family]) -> dict[Kind, float]:
+    present = {family.kind for family in families}
+    if not config.kinds:
+        return {kind: share for kind, share in DEFAULT_KINDS.items() if kind in present}
+    if missing := next((kind for kind in config.kinds if kind not in present), None):
+        names = ", ".join(family.name for family in FAMILIES.values() if family.kind == missing)
         raise UsageError(
-            f"there is no family {name!r}",
+            f"none of the families is of the kind {missing!r}",
             where="families",
-            remedy=f"choose among {', '.join(FAMILIES)}",
+            remedy=f"add one of {names}, or leave {missing} out of kinds",
         )
-    family = FAMILIES[name]
-    if family.kind not in config.kinds:
+    return dict(config.kinds)
+
+
+def _refuse_without_kind(families: Sequence[Family], kinds: Mapping[Kind, float]) -> None:
+    if left_out := next((family for family in families if family.kind not in kinds), None):
         raise UsageError(
-            f"the family {name!r} is of the kind {family.kind!r}, which is not among the kinds",
+            f"the family {left_out.name!r} is of the kind {left_out.kind!r}, which is not among the kinds",
             where="families",
-            remedy=f"add {family.kind} to kinds, or leave the family out",
-        )
-    top = family.max_level
-    if top is not None and item.high is not None and item.high > top:
-        raise UsageError(
-            f"the family {name!r} has levels 1 to {top}, and {item.high} is asked for",
-            where="families",
-            remedy=f"write {name}:{min(item.low or 1, top)}-{top}",
+            remedy=f"add {left_out.kind} to kinds, or leave the family out",
         )
 
 
 def _levels(family: Family, item: FamilyLevels, config: SynthConfig) -> list[int]:
-    if item.low is not None and item.high is not None:
-        return list(range(item.low, item.high + 1))
-    top = config.max_level if family.max_level is None else min(config.max_level, family.max_level)
-    if config.min_level > top:
+    """The levels asked for; general bounds are cut to what the family has."""
+    top = family.max_level or MAX_LEVEL
+    low, high = item.low or config.min_level, item.high or min(config.max_level, top)
+    if high > top or low > high:
         raise UsageError(
-            f"the family {family.name!r} has levels 1 to {family.max_level}, and min_level is {config.min_level}",
-            where="min_level",
-            remedy="lower it, or name the families with their levels",
+            f"the family {family.name!r} has levels 1 to {top}, and {max(low, high)} is asked for",
+            where="families" if item.low else "min_level",
+            remedy="ask for levels that it has, or leave the family out",
         )
-    return list(range(config.min_level, top + 1))
+    return list(range(low, high + 1))
 
 
-def _names(kind: str) -> list[str]:
-    return [family.name for family in FAMILIES.values() if family.kind == kind]
-
-
-def schedule(counts: Mapping[int, int] | Sequence[int], dice: Dice) -> list[int]:
-    """Indices of sources, each as often as its count, in random order."""
-    items = counts.items() if isinstance(counts, Mapping) else enumerate(counts)
-    return dice.shuffled([index for index, count in items for _ in range(count)])
+def schedule(counts: Sequence[int], dice: Dice) -> list[int]:
+    """Numbers of sources, each as often as its count, in random order."""
+    return dice.shuffled([number for number, count in enumerate(counts) for _ in range(count)])

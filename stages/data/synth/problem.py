@@ -13,6 +13,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Literal
 
+from stages.data.synth.config import Kind
 from stages.data.synth.dice import Dice
 
 Trace = Literal["short", "long", "checked"]
@@ -42,12 +43,16 @@ class Style:
 
 @dataclass(frozen=True)
 class Sample:
-    """A problem written down. The last message is the reference answer, with its `reasoning_content`."""
+    """A problem written down. The last message is the reference answer, with its `reasoning_content`.
+
+    trained_from: position of the first message that is worth imitating; what comes before holds a slip.
+    """
 
     messages: list[dict[str, Any]]
     grader: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
     tools: list[dict[str, Any]] = field(default_factory=list)
+    trained_from: int = 0
 
 
 class Problem(ABC):
@@ -78,7 +83,7 @@ class Family:
     """
 
     name: str
-    kind: Literal["reasoning", "instructions", "tools"]
+    kind: Kind
     draw: Callable[[int, Dice], Problem]
     max_level: int | None = None
 
@@ -123,13 +128,20 @@ def user(content: str) -> dict[str, Any]:
 def row(
     family: Family, identity: int, sample: Sample, *, thinking: bool, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The line of chat jsonl. Without `thinking` no turn shows its reasoning and the row says so."""
+    """The line of chat jsonl: `messages`, or, where something is not to be imitated, `prompt` and `completion`.
+
+    Without `thinking` no turn shows its reasoning and the row says so.
+    """
     messages = sample.messages
     if not thinking:
         messages = [
             {key: value for key, value in item.items() if key != "reasoning_content"} for item in messages
         ]
-    line: dict[str, Any] = {"id": f"{family.name}-{identity:016x}", "messages": messages}
+    line: dict[str, Any] = {"id": f"{family.name}-{identity:016x}"}
+    if sample.trained_from:
+        line |= {"prompt": messages[: sample.trained_from], "completion": messages[sample.trained_from :]}
+    else:
+        line["messages"] = messages
     if sample.tools:
         line["tools"] = sample.tools
     metadata = {"kind": family.kind, "family": family.name, **facts, **sample.metadata}

@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.errors import UsageError
 from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext, StageResult
 from stages.data.synth.config import SynthConfig
 from stages.data.synth.dice import Dice
-from stages.data.synth.drawing import Drawer, Source, allot, schedule, sources
+from stages.data.synth.drawing import Drawer, Source, apportion, schedule, sources
 from stages.data.synth.problem import Split, Style, row
 from stages.data.synth.verification import verify
+
+_MOST_FAILURES = 200
 
 
 def run(config: SynthConfig, context: StageContext) -> StageResult:
@@ -37,7 +40,7 @@ class _Maker:
 
     def write(self, path: Path, split: Split, rows: int, bar: ProgressBar) -> None:
         drawer = Drawer(split, self.config.seed)
-        counts = allot(rows, [source.share for source in self.sources])
+        counts = apportion(rows, self.sources)
         order = schedule(counts, Dice("nano2 data synth", self.config.seed, split, "order"))
         with path.open("w", encoding="utf-8", newline="\n") as file:
             for number in order:
@@ -50,17 +53,21 @@ class _Maker:
     def _row(self, source: Source, drawer: Drawer) -> dict[str, Any]:
         """The next row: problems whose dialogue failed are passed over."""
         dice = drawer.dice(source)
-        while True:
+        for _ in range(_MOST_FAILURES):
             identity, problem = drawer.draw(source)
             held_out = drawer.split is not Split.TRAIN and dice.chance(self.config.held_out)
             trace = dice.choice(self.config.traces)
             sample = problem.write(dice, Style(trace, held_out, self.config.error_rate))
             if sample is not None:
-                break
+                thinking = dice.chance(self.config.thinking)
+                facts = {"level": source.level, "split": str(drawer.split), "held_out_wording": held_out}
+                return row(source.family, identity, sample, thinking=thinking, facts=facts)
             self.facts["dialogues_thrown_away"] += 1
-        thinking = dice.chance(self.config.thinking)
-        facts = {"level": source.level, "split": str(drawer.split), "held_out_wording": held_out}
-        return row(source.family, identity, sample, thinking=thinking, facts=facts)
+        raise UsageError(
+            f"{_MOST_FAILURES} dialogues of the family {source.family.name!r} in a row failed at level {source.level}",
+            where="error_rate",
+            remedy="lower it, or ask for lower levels",
+        )
 
     def _count(self, split: Split, number: int, line: dict[str, Any]) -> None:
         self.written[split, number] += 1
@@ -78,11 +85,11 @@ class _Maker:
             for number, source in enumerate(self.sources)
         ]
         totals = {f"{split}_rows": sum(int(item[split]) for item in table) for split in Split}
-        kinds = {f"{kind}_rows": 0 for kind in self.config.kinds}
+        kinds = {f"{source.family.kind}_rows": 0 for source in self.sources}
         for (_, number), count in self.written.items():
             kinds[f"{self.sources[number].family.kind}_rows"] += count
         dialogues = {}
-        if "tools" in self.config.kinds:
+        if "tools_rows" in kinds:
             thrown = self.facts["dialogues_thrown_away"]
             dialogues = {"dialogues_tried": kinds["tools_rows"] + thrown, "dialogues_thrown_away": thrown}
         counts = {name: self.facts[name] for name in ("thinking_rows", "held_out_wordings")}

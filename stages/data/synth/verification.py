@@ -13,7 +13,7 @@ from stages.common.data.chat.format import parse_sample
 def verify(line: dict[str, Any]) -> None:
     """Check a row: it is chat jsonl, and its grader gives the reference answer 1. AssertionError if not."""
     parse_sample(line, line["id"])
-    answer = line["messages"][-1]
+    answer = (line["messages"] if "messages" in line else line["completion"])[-1]
     calls = tuple(
         (call["function"]["name"], call["function"]["arguments"]) for call in answer.get("tool_calls", ())
     )

@@ -22,6 +22,8 @@ class ReasoningProblem(Problem):
     The answer is computed directly, the trace step by step; `write` compares the two.
     """
 
+    max_level: ClassVar[int | None] = None
+    """The level from which problems get no harder; None: there is none."""
     wordings: ClassVar[Wordings]
     """Questions, with the places that `words` fills."""
 

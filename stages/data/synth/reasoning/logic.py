@@ -52,6 +52,10 @@ class Booleans(ReasoningProblem):
         return rename(self.expression)
 
     @property
+    def known(self) -> dict[str, int]:
+        return dict(self.values)
+
+    @property
     def answer(self) -> int:
         return self._value(self.expression)
 

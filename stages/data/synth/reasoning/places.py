@@ -108,6 +108,8 @@ class Graphs(ReasoningProblem):
     start: str
     goal: str
 
+    max_level = 15  # for want of letters
+
     wordings = Wordings(
         (
             "Roads join {edges}. How many roads does the shortest way from {start} to {goal} have?",
@@ -122,7 +124,7 @@ class Graphs(ReasoningProblem):
 
     @classmethod
     def draw(cls, level: int, dice: Dice) -> Self:
-        places = dice.sample("ABCDEFGHJKMNPQRSTUVWXYZ", min(level + 5, 20))
+        places = dice.sample("ABCDEFGHJKMNPQRSTUVWXYZ", level + 5)
         edges = {
             tuple(sorted((place, dice.choice(places[max(0, i - 3) : i]))))
             for i, place in enumerate(places)

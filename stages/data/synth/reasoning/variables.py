@@ -24,6 +24,8 @@ class Chains(ReasoningProblem):
     statements: tuple[Statement, ...]
     asked: str
 
+    max_level = 12  # for want of letters
+
     wordings = Wordings(
         (
             "{statements}. What is {asked}?",
@@ -39,7 +41,7 @@ class Chains(ReasoningProblem):
     @classmethod
     def draw(cls, level: int, dice: Dice) -> Self:
         names = dice.sample(_LETTERS, min(len(_LETTERS), 3 + 2 * level))
-        steps, others = min(level + 2, 14), min(level - 1, 7)
+        steps, others = level + 2, min(level - 1, 7)
         needed = [names.pop()]
         start = dice.integer(1, 9)
         values = {needed[0]: start}

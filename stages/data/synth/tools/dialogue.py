@@ -55,8 +55,9 @@ class DialogueProblem(Problem):
 
     @property
     def essence(self) -> Any:
-        """Its first wish. `draw` takes care that all wishes of a dialogue are in one split."""
-        return self.errands[0].content if self.errands else self.outside
+        """What its first wish is about: `draw` takes care that all wishes of a dialogue are in one split. So whatever
+        train says about a thing, a dialogue in dev or test is about others."""
+        return self.errands[0].subject if self.errands else self.outside
 
     def write(self, dice: Dice, style: Style) -> Sample | None:
         state = self.service.new(dice)
@@ -83,14 +84,16 @@ class DialogueProblem(Problem):
     def _sample(self, play: "_Play", dice: Dice, style: Style) -> Sample:
         final = play.endings[-1]
         ending = final if dice.chance(0.5) else dice.choice(play.endings[play.last_errand_from :])
+        slips = [end for end in play.slip_ends if end < ending.length]
         metadata = {
             "errands": [type(errand).__name__ for errand in self.errands]
             + (["Outside"] if self.outside else []),
             "ends_in": "call" if ending.grader.get("calls") else "text",
-            "slips": play.slips,
+            "slips": len(slips),
             "trace": style.trace,
         }
-        return Sample(play.messages[: ending.length], ending.grader, metadata, self.service.schemas())
+        messages = play.messages[: ending.length]
+        return Sample(messages, ending.grader, metadata, self.service.schemas(), max(slips, default=0))
 
 
 @dataclass
@@ -101,7 +104,9 @@ class _Play:
     messages: list[dict[str, Any]] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     last_errand_from: int = 0  # the endings from here on belong to the last errand
-    slips: int = 0
+    slip_ends: list[int] = field(
+        default_factory=list
+    )  # after each slip and its results: how many messages there are
     _calls: int = 0
 
     def __post_init__(self) -> None:
@@ -178,12 +183,13 @@ class _Play:
                     Ending(self._turn_end, {"name": "tool_calls", "calls": wanted, "ordered": False})
                 )
             return results
-        self.slips += 1
         place = self.dice.below(len(calls))
         slip = _slip(calls[place], self.service.state, self.dice)
         if slip is None:  # nothing is called, and yet taken for done
+            self.slip_ends.append(len(self.messages))
             return [{} for _ in calls]
         results = self._call([*calls[:place], *slip, *calls[place + 1 :]], reasoning)
+        self.slip_ends.append(len(self.messages))
         if len(slip) > 1:
             del results[place + 1 : place + len(slip)]
         failed = isinstance(results[place], dict) and "error" in results[place]
@@ -247,11 +253,11 @@ def draw(
     if outside and level == 1:
         return DialogueProblem(service, (), (), outside)
     chosen = [dice.choice(errands).draw(dice)]
-    split = split_of(family, chosen[0].content)
+    split = split_of(family, chosen[0].subject)
     while len(chosen) < level - 1:
         errand = dice.choice(errands).draw(dice)
         taken = {name for other in chosen for name in other.names}
-        if not taken & set(errand.names) and split_of(family, errand.content) is split:
+        if not taken & set(errand.names) and split_of(family, errand.subject) is split:
             chosen.append(errand)
     if outside and split_of(family, outside) is not split:
         outside = ""

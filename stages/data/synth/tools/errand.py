@@ -66,6 +66,12 @@ def vague(trained: str, held_out: str, question: str, reply: str) -> Vague:
     return Vague(Wordings((trained,), (held_out,)), question, reply)
 
 
+def expect_refusal(result: Any, words: str) -> None:
+    """ValueError unless a tool refused a call for the reason that the script counts on."""
+    if words not in result["error"]:
+        raise ValueError(f"refused for another reason: {result['error']}")
+
+
 class Errand(ABC):
     """One wish. Subclasses are frozen dataclasses of its parameters, which may be put into the wordings by name."""
 
@@ -83,6 +89,11 @@ class Errand(ABC):
     @abstractmethod
     def names(self) -> tuple[str, ...]:
         """Things and people it is about: two errands of a dialogue must not share one."""
+
+    @property
+    def subject(self) -> str:
+        """The thing that the user names in any wording, which decides the split."""
+        return self.names[0]
 
     @abstractmethod
     def prepare(self, state: State, dice: Dice) -> None:

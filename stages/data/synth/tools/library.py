@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Wordings
-from stages.data.synth.tools.errand import Errand, Report, Script, act, number_in, vague
+from stages.data.synth.tools.errand import Errand, Report, Script, act, expect_refusal, number_in, vague
 from stages.data.synth.tools.service import Service, State, ToolFault, text
 from stages.data.synth.words import PEOPLE, SURNAMES, word_list
 
@@ -277,7 +277,8 @@ class LendOrReserve(_AboutLoan):
 
     def script(self) -> Script:
         ids = yield from self._look_up()
-        yield act(f"{self._found(ids)} I try to lend it.", ("lend_book", ids))
+        (refusal,) = yield act(f"{self._found(ids)} I try to lend it.", ("lend_book", ids), decisive=True)
+        expect_refusal(refusal, "no copy")
         (place,) = yield act(
             "That was refused, since no copy is in. The user wants a reservation then.",
             ("reserve_book", ids),

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Wordings
-from stages.data.synth.tools.errand import Errand, Report, Script, act, vague
+from stages.data.synth.tools.errand import Errand, Report, Script, act, expect_refusal, vague
 from stages.data.synth.tools.service import Service, State, ToolFault, integer, text
 from stages.data.synth.words import THINGS
 
@@ -189,7 +189,8 @@ class TakeOrOrder(_WithQuantity):
         return cls(_thing(dice), there, there + dice.integer(1, 20))
 
     def script(self) -> Script:
-        yield act("I try to take them.", ("take_items", self._arguments), decisive=True)
+        (refusal,) = yield act("I try to take them.", ("take_items", self._arguments), decisive=True)
+        expect_refusal(refusal, f"only {self.there} ")
         yield act("There are too few. So I order them.", ("order_items", self._arguments), decisive=True)
         content = f"There were too few of the {self.item}, so {self.quantity} are on order."
         return Report("The order is placed.", content, (str(self.quantity),))

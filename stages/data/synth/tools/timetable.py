@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Wordings
-from stages.data.synth.tools.errand import Errand, Report, Script, act, number_in, vague
+from stages.data.synth.tools.errand import Errand, Report, Script, act, expect_refusal, number_in, vague
 from stages.data.synth.tools.service import Service, State, ToolFault, text
 from stages.data.synth.words import PEOPLE, SURNAMES, word_list
 
@@ -113,6 +113,10 @@ class _Route(Errand):
     def names(self) -> tuple[str, ...]:
         return (self.origin,)
 
+    @property
+    def subject(self) -> str:
+        return f"{self.origin} {self.destination}"
+
     def prepare(self, state: State, dice: Dice) -> None:
         for leaves in dice.shuffled(self.times):
             add_trip(state, (self.origin, self.destination), leaves, 3, dice)
@@ -133,12 +137,6 @@ class LastTrip(_Route):
             "What is the latest trip from {origin} to {destination}?",
         ),
         ("I have to get to {destination} from {origin} as late as possible. At what time is that?",),
-    )
-    vague = vague(
-        "When does the last ferry to {destination} leave?",
-        "I have to get to {destination} as late as possible. At what time is that?",
-        "From which port?",
-        "From {origin}.",
     )
     aim = "to know a time"
 
@@ -222,11 +220,12 @@ class BookFree(_WithName):
     def script(self) -> Script:
         trips = yield from self._trips()
         first, second = trips[0], trips[1]
-        yield act(
+        (refusal,) = yield act(
             f"The first is {first['trip_id']} at {first['leaves']}.",
             ("book_seat", {"trip_id": first["trip_id"], "name": self.name}),
             decisive=True,
         )
+        expect_refusal(refusal, "full")
         yield act(
             f"It is full. The next one is {second['trip_id']} at {second['leaves']}.",
             ("book_seat", {"trip_id": second["trip_id"], "name": self.name}),
@@ -247,8 +246,8 @@ class Cancel(_WithName):
     booking: str
 
     wordings = Wordings(
-        ("Cancel the booking {booking}.", "{name} cannot travel. Please cancel {booking}."),
-        ("The booking {booking} is no longer needed.",),
+        ("Cancel the booking {booking} of {name}.", "{name} cannot travel. Please cancel {booking}."),
+        ("The booking {booking} that {name} made is no longer needed.",),
     )
     vague = vague(
         "{name} cannot travel. Please cancel the booking.",
@@ -265,7 +264,11 @@ class Cancel(_WithName):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.origin, self.booking)
+        return (self.name, self.origin, self.booking)
+
+    @property
+    def subject(self) -> str:
+        return self.name
 
     def prepare(self, state: State, dice: Dice) -> None:
         super().prepare(state, dice)
