@@ -36,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("data tokenizer", "Train a byte-level BPE tokenizer.", _STAGES, "stages.data.stage:TOKENIZER"),
     Command("data prepare", "Tokenize, clean, blend and pack text.", _STAGES, "stages.data.stage:PREPARE"),
     Command("data synth", "Make verified problems to teach and test.", _STAGES, "stages.data.stage:SYNTH"),
+    Command("data convert", "Turn other formats into chat jsonl.", _STAGES, "stages.data.stage:CONVERT"),
     Command("data show", "Show tokens, lengths and masks of a dataset.", _STAGES, "stages.data.stage:SHOW"),
     Command("data longqa", "Append question-answer pairs to long text.", _STAGES, "stages.data.stage:LONGQA"),
     Command("pretrain", "Train a hybrid model from scratch.", _STAGES, "stages.pretrain.stage:STAGE"),
