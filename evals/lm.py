@@ -10,11 +10,11 @@ thinking does not end the answer, and thinking that never ended is no answer, wh
 Whatever is asked twice is computed once; with a `ResponseCache` also if the first time was in another process.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -241,7 +241,9 @@ class HybridEvalLM(TemplateLM):
             self._warn(
                 f"{longer} of {len(requests)} requests are longer than {self.max_length} tokens and lost their beginning"
             )
-        keys = [self._key(kind="loglikelihood", context=pair[0], continuation=pair[1]) for pair in pairs]
+        keys = [
+            self._key(kind="loglikelihood", context=_digest(pair[0]), continuation=pair[1]) for pair in pairs
+        ]
         scored = [index for index, (_, continuation) in enumerate(pairs) if continuation]
         found = self._found(keys[index] for index in scored)
         with self._progress("scoring", len(scored), "request") as bar:
@@ -333,10 +335,12 @@ class HybridEvalLM(TemplateLM):
 
     def _requests(self, requests: Sequence[Instance]) -> list[Request]:
         """What the generator is asked. Equal requests that are sampled get different seeds."""
-        prompts = self._encoder.encode([request.args[0] for request in requests])
+        texts = list(dict.fromkeys(request.args[0] for request in requests))
+        prompts = dict(zip(texts, self._encoder.encode(texts), strict=True))
         asked_before: Counter[str] = Counter()
         asked, longer = [], 0
-        for request, prompt in zip(requests, prompts, strict=True):
+        for request in requests:
+            prompt = prompts[request.args[0]]
             opened = _opens_thinking(request.args[0])
             settings = GenerationSettings.of(
                 request.args[1], request.task_name, self._thinking_sampling if opened else None
@@ -351,7 +355,7 @@ class HybridEvalLM(TemplateLM):
             of_task[opened, settings] += 1
             fitted = prompt[-(self.max_length - settings.max_tokens) :]
             longer += len(fitted) < len(prompt)
-            same = content_key([fitted, request.args[1]])
+            same = content_key([_digest(tuple(fitted)), request.args[1]])
             seed = _seed(self._seed, fitted, asked_before[same])
             asked_before[same] += 1
             asked.append(self._request(fitted, settings, seed, opened=opened))
@@ -392,7 +396,7 @@ class HybridEvalLM(TemplateLM):
         sampling, budget = request.sampling, request.thinking_budget
         return self._key(
             kind="generate",
-            prompt=request.prompt_ids,
+            prompt=_digest(tuple(request.prompt_ids)),
             max_tokens=request.max_tokens,
             sampling=None
             if sampling.greedy
@@ -414,7 +418,13 @@ def _opens_thinking(prompt: str) -> bool:
 
 def _seed(base: int, prompt: Sequence[int], number: int) -> int:
     """Of a sampled answer: the same whatever else is asked beside it."""
-    return int.from_bytes(hashlib.sha256(repr((base, number, list(prompt))).encode()).digest()[:8], "big")
+    return int(content_key([base, number, _digest(tuple(prompt))])[:16], 16)
+
+
+@lru_cache(1024)
+def _digest(tokens: Tokens) -> str:
+    """A long prompt stands in many keys."""
+    return content_key(tokens)
 
 
 def _kept(completion: Completion, request: Request) -> dict[str, Any]:

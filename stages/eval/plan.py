@@ -36,10 +36,17 @@ def plan(config: EvalConfig) -> Plan:
     documents: dict[str, PlanValue] = {
         task.task_name: min(len(task.eval_docs), config.limit or len(task.eval_docs)) for task in tasks
     }
+    rounds = config.repeats * max(1, len(config.budgets))
+    answers: dict[str, PlanValue] = {
+        task.task_name: int(documents[task.task_name]) * rounds
+        for task in tasks
+        if task.OUTPUT_TYPE == "generate_until"
+    }
     return Plan(
         title=f"eval {config.model} on {device.type}",
         sections={
             "Documents": documents,
+            **({"Answers to generate": answers} if answers else {}),
             "Parameters": {"total": count_parameters(shape).total},
             "Memory": {**memory, "available_bytes": available},
         },

@@ -117,15 +117,20 @@ def _facts(config: EvalConfig, model_hash: str) -> dict[str, str]:
 
 
 def _result(context: StageContext, evaluation: Evaluation) -> StageResult:
-    more = {name: evaluation.results["nano2"].get(name, []) for name in ("budgets", "repeats")}
-    for title, of_title in (("By thinking budget", more["budgets"]), ("Repeated answers", more["repeats"])):
-        if of_title:
-            context.reporter.output(table(title, of_title))
+    found = {name: evaluation.results["nano2"].get(name, []) for name in ("budgets", "repeats", "ruler")}
+    by_length = [row for row in found["ruler"] if row["depth"] is None]
+    for title, rows in (
+        ("By thinking budget", found["budgets"]),
+        ("Repeated answers", found["repeats"]),
+        ("RULER by length", by_length),
+    ):
+        if rows:
+            context.reporter.output(table(title, rows))
     return StageResult(
         metrics={
             f"{task}/{metric}" if rule == "none" else f"{task}/{metric},{rule}": value
             for task, metric, rule, value, _ in figures(evaluation.results)
         },
         rows=figure_rows(evaluation.results),
-        data={name: value for name, value in more.items() if value},
+        data={name: rows for name, rows in found.items() if rows},
     )
