@@ -421,6 +421,7 @@ DEMANDS: dict[str, Demand] = {
             _nothing,
             lambda told, _: f"begin with the request: {told['prompt_to_repeat']}",
             "repeat forbidden letter frequency title layout",
+            easy=True,
         ),
         _demand(
             "two_responses",
@@ -434,6 +435,7 @@ DEMANDS: dict[str, Demand] = {
             _nothing,
             lambda _, text: f"answers: {len(text.split('******'))} with ****** between them",
             "layout repeat ending case size",
+            easy=True,
         ),
         _demand(
             "language",
@@ -445,6 +447,7 @@ DEMANDS: dict[str, Demand] = {
             lambda told, _: f"language: {LANGUAGES[told['language']]}",
             "layout repeat ending case size existence frequency forbidden letter placeholders highlights title "
             "capitals paragraphs first_word",
+            easy=True,
         ),
         _demand(
             "choice",

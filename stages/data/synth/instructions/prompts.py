@@ -85,7 +85,52 @@ TASKS: dict[str, Task] = {
         ),
         "These are my notes about {topic}.",
     ),
+    "story": Task(
+        Wordings(
+            ("Tell a story about {topic}.", "Make up a story about {topic}."),
+            ("Let me hear a tale about {topic}.",),
+        ),
+        "This is a short story about {topic}.",
+    ),
+    "diary": Task(
+        Wordings(
+            ("Write a diary entry about {topic}.", "Write in your diary about {topic}."),
+            ("Fill a page of a diary with {topic}.",),
+        ),
+        "Today I thought about {topic}.",
+    ),
+    "review": Task(
+        Wordings(
+            ("Review a book about {topic}.", "Write a review of a book about {topic}."),
+            ("How was the book about {topic}?",),
+        ),
+        "I have read a book about {topic}.",
+    ),
+    "news": Task(
+        Wordings(
+            ("Write a news item about {topic}.", "What is new about {topic}?"),
+            ("Report the latest on {topic}.",),
+        ),
+        "There is news about {topic}.",
+    ),
 }
+
+READERS: tuple[str, ...] = (
+    "",
+    "a school class",
+    "my neighbours",
+    "new members",
+    "an old friend",
+    "guests from abroad",
+    "a club meeting",
+    "our newsletter",
+    "a rainy day",
+)
+"""For whom or what the text is."""
+
+_READER_WORDINGS = Wordings(
+    (" It is for {reader}.", " It is meant for {reader}."), (" Have {reader} in mind.",)
+)
 
 QUESTIONS: dict[str, Task] = {
     "like": _question(
@@ -103,6 +148,16 @@ QUESTIONS: dict[str, Task] = {
     "old": _question(
         "Did people long ago think about {topic}?", held_out="Had people of old a word for {topic}?"
     ),
+    "miss": _question("Would you miss {topic}?", held_out="Do you depend on {topic}?"),
+    "easy": _question("Is it easy to explain {topic}?", held_out="Can anybody explain {topic}?"),
+    "museum": _question(
+        "Should a museum tell us about {topic}?", held_out="Is a museum the place for {topic}?"
+    ),
+    "school": _question(
+        "Should schools teach {topic}?",
+        "Do schools need lessons about {topic}?",
+        held_out="Is {topic} for schools?",
+    ),
     "talk": _question(
         "Shall we talk about {topic}?",
         "Do you want to talk about {topic}?",
@@ -117,17 +172,20 @@ class InstructionProblem(Problem):
     """A task on a topic under demands, each with its kwargs, in order of name."""
 
     task: str
+    reader: str
     topic: str
     demands: tuple[tuple[str, Kwargs], ...]
 
     @property
     def content(self) -> Any:
-        return [self.task, self.topic, self.demands]
+        return [self.task, self.reader, self.topic, self.demands]
 
     def write(self, dice: Dice, style: Style) -> Sample:
         task = TASKS.get(self.task) or QUESTIONS[self.task]
         name, wording = task.wordings.pick(dice, style.held_out)
         request = wording.format(topic=self.topic)
+        if self.reader:
+            request += _READER_WORDINGS.pick(dice, style.held_out)[1].format(reader=self.reader)
         told = {key: dict(kwargs) for key, kwargs in self.demands}
         if "repeat" in told:
             told["repeat"] = {"prompt_to_repeat": request}
@@ -195,6 +253,7 @@ def draw(family: str, level: int, dice: Dice) -> InstructionProblem:
             break
     names = {item.name for item in chosen}
     task = dice.choice(tuple(QUESTIONS if "choice" in names else TASKS))
+    reader = dice.choice(READERS) if level > 1 and "choice" not in names else ""
     topic = dice.choice(tuple(SENTENCES if "language" in names else TOPICS))
     demands = sorted(((item.name, item.draw(dice, level)) for item in chosen), key=lambda pair: pair[0])
-    return InstructionProblem(task, topic, tuple(demands))
+    return InstructionProblem(task, reader, topic, tuple(demands))

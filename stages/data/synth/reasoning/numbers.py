@@ -134,7 +134,7 @@ class Columns(ReasoningProblem):
 
 @dataclass(frozen=True)
 class Products(ReasoningProblem):
-    """Multiply two numbers: level 1 two digits by one, and each level one digit more."""
+    """Multiply two numbers: level 1 up to 299 by one digit, level 2 three digits by one, and each level one digit more."""
 
     left: int
     right: int
@@ -146,6 +146,8 @@ class Products(ReasoningProblem):
 
     @classmethod
     def draw(cls, level: int, dice: Dice) -> Self:
+        if level == 1:
+            return cls(dice.integer(11, 299), dice.integer(2, 9))
         shorter = (level + 1) // 2
         left, right = dice.digits(level + 2 - shorter), dice.digits(shorter)
         return cls(left, max(right, 2))

@@ -96,7 +96,10 @@ def test_sentences_have_no_side_effects() -> None:
     everything = " ".join([*texts, *added, *topics.TOPICS]).lower()
     assert [word for word in topics.KEYWORDS if word in everything] == []
     assert [word for word in topics.AVOIDABLE if re.search(rf"\b{word}\b", " ".join(added).lower())] == []
-    assert all("," not in text for text in added)
+    requests = [
+        text for task in prompts.TASKS.values() for text in task.wordings.trained + task.wordings.held_out
+    ]
+    assert all("," not in text for text in [*added, *requests, *prompts.READERS])
     foreign = [text for group in SENTENCES.values() for texts in group.values() for text in texts]
     assert all("," not in text and not re.search(r"\d", text) for text in foreign)
 
