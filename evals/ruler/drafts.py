@@ -12,9 +12,6 @@ from typing import Protocol
 
 from evals.ruler.tokens import TokenCounter
 
-_TOGETHER = 16
-"""Texts that are counted at a time: tokenizers count them in parallel."""
-
 _TOLERANCE = 2000
 """A text is not grown further once it lacks no more than the budget divided by this."""
 
@@ -46,32 +43,8 @@ class Fitted:
 
 def fit(drafts: Sequence[Draft], budgets: Sequence[int], counter: TokenCounter) -> list[Fitted | None]:
     """Each draft at the largest size at which prompt, a space and answer prefix have at most `budget` tokens; None where
-    the least size has more."""
-    fitted: list[Fitted | None] = []
-    for start in range(0, len(drafts), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        fitted += _fit_together(
-            [_search(draft, budget) for draft, budget in zip(drafts[part], budgets[part], strict=True)],
-            counter,
-        )
-    return fitted
-
-
-def fits(drafts: Sequence[Draft], budgets: Sequence[int], counter: TokenCounter) -> bool:
-    """Whether every draft fits at its least size."""
-    counts = counter.count([whole(draft, draft.render(draft.least)[0]) for draft in drafts])
-    return all(count <= budget for count, budget in zip(counts, budgets, strict=True))
-
-
-def whole(draft: Draft, prompt: str) -> str:
-    """What the model reads before it answers, where no chat template comes between."""
-    return f"{prompt} {draft.answer_prefix}"
-
-
-_Search = Generator[str, int, Fitted | None]
-
-
-def _fit_together(searches: list[_Search], counter: TokenCounter) -> list[Fitted | None]:
+    the least size has more. The texts of all drafts are counted together, which tokenizers do in parallel."""
+    searches = [_search(draft, budget) for draft, budget in zip(drafts, budgets, strict=True)]
     results: list[Fitted | None] = [None] * len(searches)
     texts = {number: next(search) for number, search in enumerate(searches)}
     while texts:
@@ -85,7 +58,18 @@ def _fit_together(searches: list[_Search], counter: TokenCounter) -> list[Fitted
     return results
 
 
-def _search(draft: Draft, budget: int) -> _Search:
+def fits(drafts: Sequence[Draft], budgets: Sequence[int], counter: TokenCounter) -> bool:
+    """Whether every draft fits at its least size."""
+    counts = counter.count([whole(draft, draft.render(draft.least)[0]) for draft in drafts])
+    return all(count <= budget for count, budget in zip(counts, budgets, strict=True))
+
+
+def whole(draft: Draft, prompt: str) -> str:
+    """What the model reads before it answers, where no chat template comes between."""
+    return f"{prompt} {draft.answer_prefix}"
+
+
+def _search(draft: Draft, budget: int) -> Generator[str, int, Fitted | None]:
     """Yields a text, is sent its tokens, until the size is found."""
     best: Fitted | None = None
     low, high = draft.least - 1, draft.most + 1  # everything up to low fits, everything from high on does not

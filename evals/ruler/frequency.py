@@ -26,7 +26,8 @@ _CODED_PREFIX = "Answer: The three most frequent words in the coded text above a
 
 
 def common_words(setting: Setting) -> Callable[[int], Draft]:
-    entries = max(setting.length // 2, _FULL.least_entries)  # each has a word and a full stop at least
+    half = setting.length // 2  # of the tokens at least are words and full stops
+    entries = min(max(half, _FULL.least_entries), COMMON * _FULL.common + len(words().every) * _FULL.other)
     numbers = [0, *accumulate(setting.counter.words(f"{number}." for number in range(1, entries + 1)))]
     scale = _FULL if _has_room_for_full(setting, numbers) else _SMALL
     return lambda index: CommonWordsDraft(setting, scale, numbers, index)
@@ -122,8 +123,8 @@ def _shuffled(items: Sequence[str], random: Random) -> Iterator[str]:
 
 
 def _in_no_other_word(candidates: Sequence[str]) -> Iterator[str]:
-    """Those that no longer word contains: an answer that names the longer word does not name them."""
-    joined = "\n".join(words().every)
+    """Those that neither a longer word nor the question contains: who repeats these does not name them."""
+    joined = "\n".join([_LIST, _LIST_PREFIX, *words().every])
     return (word for word in candidates if joined.count(word) == 1)
 
 

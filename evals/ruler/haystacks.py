@@ -106,12 +106,18 @@ class Lines:
         return self._lines[:size]
 
 
-def insert(parts: Sequence[str], needles: Sequence[str], depths: Sequence[float]) -> list[str]:
-    """The parts with each needle behind the given share of them."""
+def place(parts: Sequence[str], depth: float) -> int:
+    """How many parts stand before a needle at the depth: the nearest to its share of the text. Sentences of an essay differ
+    too much in length to count them."""
+    ends = [0, *accumulate(map(len, parts))]
+    return min(range(len(ends)), key=lambda count: abs(ends[count] - depth * ends[-1]))
+
+
+def insert(parts: Sequence[str], needles: Sequence[str], places: Sequence[int]) -> list[str]:
+    """The parts with each needle behind so many of them; needles at one place stay in their order."""
     mixed: list[str] = []
     done = 0
-    for depth, needle in sorted(zip(depths, needles, strict=True), key=lambda pair: pair[0]):
-        position = int(len(parts) * depth + 1e-9)
-        mixed += [*parts[done:position], needle]
-        done = position
+    for count, needle in sorted(zip(places, needles, strict=True), key=lambda pair: pair[0]):
+        mixed += [*parts[done:count], needle]
+        done = count
     return [*mixed, *parts[done:]]

@@ -7,7 +7,7 @@ from random import Random
 from typing import Literal
 
 from evals.ruler.drafts import Draft
-from evals.ruler.haystacks import Essays, Haystack, Lines, Noise, insert
+from evals.ruler.haystacks import Essays, Haystack, Lines, Noise, insert, place
 from evals.ruler.material import words
 from evals.ruler.setting import POSITIONS, Setting
 
@@ -77,8 +77,9 @@ class NeedleDraft:
         return self._fixed + self._haystack.tokens(size)
 
     def render(self, size: int) -> tuple[str, tuple[float, ...]]:
-        parts = insert(self._haystack.parts(size), self._needles, self._depths)
-        return self._prompt(parts), tuple(self._depths[: len(self.answers)])
+        parts = self._haystack.parts(size)
+        places = [place(parts, depth) for depth in self._depths]
+        return self._prompt(insert(parts, self._needles, places)), tuple(self._depths[: len(self.answers)])
 
     def _prompt(self, parts: list[str]) -> str:
         return self._frame.replace("{context}", self._haystack.separator.join(parts))

@@ -16,27 +16,35 @@ _TASK = f"""{_ASK.format(place="below")}
 
 Question: {{question}}"""
 _PREFIX = "Answer:"
+_MARGIN = 8
+"""Tokens by which the sum of the pieces may be wrong."""
 
 
 def read_paragraphs(setting: Setting) -> Callable[[int], Draft]:
     """Sample i has the i-th question of a drawn order, from the first again after the last. Questions that do not fit
-    together with the shortest paragraph are left out, unless none fits."""
-    costs = setting.counter.pieces([f"{_document(1, text)}\n\n" for text in questions().paragraphs])
-    frames = setting.counter.count(
-        [f"{_prompt([], question.text)} {_PREFIX}" for question in questions().asked]
+    together with the shortest other paragraph are left out, unless none fits."""
+    known = questions()
+    costs = setting.counter.kept_pieces(f"{_document(1, text)}\n\n" for text in known.paragraphs)
+    frames = setting.counter.kept_pieces(
+        f"{_prompt([], question.text)} {_PREFIX}" for question in known.asked
     )
+    shortest, second = sorted(range(len(costs)), key=costs.__getitem__)[:2]
+
+    def fits(number: int) -> bool:
+        question = known.asked[number]
+        other = second if question.paragraph == shortest else shortest
+        needed = frames[number] + costs[question.paragraph] + costs[other]
+        return needed + _MARGIN <= setting.budget(min(question.answers, key=len))
+
     order = list(range(len(frames)))
     Random(f"{setting.seed} {setting.task}").shuffle(order)
+    order = [number for number in order if fits(number)] or order
 
-    def draft(position: int, index: int) -> ReadingDraft:
-        return ReadingDraft(setting, order[position], frames[order[position]], costs, index)
+    def draft(index: int) -> Draft:
+        number = order[index % len(order)]
+        return ReadingDraft(setting, number, frames[number], costs, index)
 
-    short = [
-        position
-        for position in range(len(order))
-        if (one := draft(position, 0)).least <= setting.budget(one.answer_text)
-    ] or [0]
-    return lambda index: draft(short[index % len(short)], index)
+    return draft
 
 
 class ReadingDraft:
@@ -59,8 +67,7 @@ class ReadingDraft:
         self._fixed = frame + costs[self._question.paragraph]
         self._seed = random.getrandbits(64)
         self._depth = setting.grid(index, 1)[0] if setting.depths else random.random()
-        self._shortest = min(costs[other] for other in self._others)
-        self.least = self._fixed + self._shortest
+        self.least = self._fixed + min(costs[other] for other in self._others)
         self.most = 2 * max(setting.length, self.least)
 
     def tokens(self, size: int) -> int:
@@ -76,12 +83,15 @@ class ReadingDraft:
 
     def _chosen(self, size: int) -> list[int]:
         left = size - self._fixed
-        chosen = []
-        while left >= self._shortest:
+        chosen: list[int] = []
+        passed_over = False
+        while not passed_over:
             for other in self._others:
                 if self._costs[other] <= left:
                     chosen.append(other)
                     left -= self._costs[other]
+                else:
+                    passed_over = True
         return chosen
 
 

@@ -7,12 +7,12 @@ what differs from the original. The samples are a function of the arguments alon
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from evals.ruler.drafts import Draft, fit, fits
+from evals.ruler.drafts import Draft, Fitted, fit, fits
 from evals.ruler.frequency import coded_words, common_words
 from evals.ruler.needles import NeedleTask
 from evals.ruler.reading import read_paragraphs
@@ -25,6 +25,8 @@ RESERVED = 50
 """Tokens that are left to the chat template, as in the report's evaluation (section 3.3)."""
 
 SEED = 42
+_TOGETHER = 8
+"""Samples that are made at a time."""
 
 
 @dataclass(frozen=True)
@@ -92,46 +94,57 @@ def samples(
     _check(task, length, count, seed, reserved, depths)
     counter = TokenCounter(tokenizer)
 
-    def drafted(length: int, indices: Iterable[int]) -> tuple[Setting, list[Draft], list[int]]:
-        setting = Setting(
-            task, length, reserved, TASKS[task].answer_tokens, seed, counter, tuple(map(float, depths))
-        )
-        make = TASKS[task].make(setting)
-        drafts = [make(index) for index in indices]
-        return setting, drafts, [setting.budget(draft.answer_text) for draft in drafts]
+    def prepared(length: int) -> tuple[Setting, Callable[[int], Draft]]:
+        published = TASKS[task].answer_tokens
+        setting = Setting(task, length, reserved, published, seed, counter, tuple(map(float, depths)))
+        return setting, TASKS[task].make(setting)
 
-    setting, drafts, budgets = drafted(length, range(count))
-    all_fitted = fit(drafts, budgets, counter)
-    if too_large := [index for index, fitted in enumerate(all_fitted) if fitted is None]:
-        least = _least_length(length, lambda longer: fits(*drafted(longer, too_large)[1:], counter))
+    setting, make = prepared(length)
+    made: list[RulerSample] = []
+    too_long: list[int] = []
+    for start in range(0, count, _TOGETHER):
+        indices = range(start, min(start + _TOGETHER, count))
+        drafts = [make(index) for index in indices]
+        budgets = [setting.budget(draft.answer_text) for draft in drafts]
+        for index, draft, fitted in zip(indices, drafts, fit(drafts, budgets, counter), strict=True):
+            if fitted is None:
+                too_long.append(index)
+            else:
+                made.append(_sample(setting, index, draft, fitted))
+    if too_long:
+
+        def enough(longer: int) -> bool:
+            setting, make = prepared(longer)
+            drafts = [make(index) for index in too_long]
+            return fits(drafts, [setting.budget(draft.answer_text) for draft in drafts], counter)
+
+        least = _least_length(length, enough)
         raise UsageError(
             f"{length} tokens are too few: with this tokenizer {least} are the least",
             where=f"RULER task {task}",
             remedy=f"give a length of {least} or more, or leave the task out",
         )
-    made = []
-    for index, (draft, fitted) in enumerate(zip(drafts, all_fitted, strict=True)):
-        assert fitted is not None
-        if fitted.size == draft.most:
-            raise UsageError(
-                f"there is material for about {fitted.tokens} tokens, not for {length}",
-                where=f"RULER task {task}",
-                remedy="give a smaller length, or leave the task out",
-            )
-        made.append(
-            RulerSample(
-                task=task,
-                index=index,
-                prompt=fitted.prompt,
-                answer_prefix=draft.answer_prefix,
-                answers=draft.answers,
-                depths=fitted.depths,
-                length=length,
-                prompt_tokens=fitted.tokens,
-                answer_tokens=setting.room(draft.answer_text),
-            )
-        )
     return made
+
+
+def _sample(setting: Setting, index: int, draft: Draft, fitted: Fitted) -> RulerSample:
+    if fitted.size == draft.most:
+        raise UsageError(
+            f"there is material for about {fitted.tokens} tokens, not for {setting.length}",
+            where=f"RULER task {setting.task}",
+            remedy="give a smaller length, or leave the task out",
+        )
+    return RulerSample(
+        task=setting.task,
+        index=index,
+        prompt=fitted.prompt,
+        answer_prefix=draft.answer_prefix,
+        answers=draft.answers,
+        depths=fitted.depths,
+        length=setting.length,
+        prompt_tokens=fitted.tokens,
+        answer_tokens=setting.room(draft.answer_text),
+    )
 
 
 def _least_length(length: int, enough: Callable[[int], bool]) -> int:
@@ -155,8 +168,14 @@ def _check(task: str, length: int, count: int, seed: int, reserved: int, depths:
     ):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise refuse(f"{name} is {value!r}", remedy=f"give a whole number from {least} on")
-    for depth in depths:
-        if not isinstance(depth, int | float) or not 0 <= depth <= 1:
-            raise refuse(
-                f"a depth is {depth!r}", remedy="give shares of the text from 0 to 1: half of it is 0.5"
-            )
+    if reserved >= length:
+        raise refuse(
+            f"{reserved} of {length} tokens are reserved", remedy="reserve less, or give a greater length"
+        )
+    shares = isinstance(depths, list | tuple) and all(
+        isinstance(depth, int | float) and 0 <= depth <= 1 for depth in depths
+    )
+    if not shares:
+        raise refuse(
+            f"depths is {depths!r}", remedy="give shares of the text from 0 to 1, such as 0, 0.5 and 1"
+        )

@@ -14,7 +14,7 @@ class TokenCounter:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._words: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
         if self._lengths(["The quick brown fox"], special=False)[0] == 0:
             raise ArtifactError(
                 "the tokenizer makes no tokens of English text",
@@ -28,18 +28,23 @@ class TokenCounter:
         return self._lengths(texts, special=True)
 
     def pieces(self, texts: Sequence[str]) -> list[int]:
-        """About how many tokens each text has inside of a longer one, where it begins a line or follows a word."""
+        """About how many tokens each text has inside of a longer one, where it begins a line or follows a word; one or
+        more."""
         return [
-            length - self._anchor
+            max(length - self._anchor, 1)
             for length in self._lengths([_ANCHOR + text for text in texts], special=False)
         ]
 
+    def kept_pieces(self, texts: Iterable[str]) -> list[int]:
+        """The same, of texts that come again: each is counted once."""
+        texts = list(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._kept]
+        self._kept.update(zip(new, self.pieces(new), strict=True))
+        return [self._kept[text] for text in texts]
+
     def words(self, words: Iterable[str]) -> list[int]:
-        """The same of single words with the space before them; each word is counted once."""
-        words = list(words)
-        new = [word for word in dict.fromkeys(words) if word not in self._words]
-        self._words.update(zip(new, self.pieces([f" {word}" for word in new]), strict=True))
-        return [self._words[word] for word in words]
+        """Of words that come again, each with the space before it."""
+        return self.kept_pieces(f" {word}" for word in words)
 
     def _lengths(self, texts: Sequence[str], special: bool) -> list[int]:
         if not texts:

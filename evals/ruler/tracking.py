@@ -52,20 +52,19 @@ class _Chain:
     def answer(self) -> str:
         return " ".join(self.variables)
 
-    def prompt(self, lines: list[str], depths: list[float]) -> str:
+    def prompt(self, lines: list[str], places: list[int]) -> str:
         sources = (self.value, *(f"VAR {variable}" for variable in self.variables))
         assignments = [
             f"VAR {variable} = {source}" for variable, source in zip(self.variables, sources, strict=False)
         ]
-        return _TASK.format(text="\n".join(insert(lines, assignments, depths)), value=self.value)
+        return _TASK.format(text="\n".join(insert(lines, assignments, places)), value=self.value)
 
 
-def _depths(lines: int, random: Random) -> list[float]:
-    """Ascending shares of the lines, at another line each where there are enough."""
-    places = (
-        random.sample(range(lines), HOPS + 1) if lines > HOPS else random.choices(range(lines), k=HOPS + 1)
-    )
-    return [place / lines for place in sorted(places)]
+def _places(lines: int, random: Random) -> list[int]:
+    """Lines before each assignment, ascending; at another line each where there are enough."""
+    if lines > HOPS:
+        return sorted(random.sample(range(lines), HOPS + 1))
+    return sorted(random.choices(range(lines + 1), k=HOPS + 1))
 
 
 class TrackingDraft:
@@ -80,7 +79,7 @@ class TrackingDraft:
         self.answers = self._chain.variables
         self.answer_prefix, self.answer_text = self._chain.answer_prefix, self._chain.answer
         self.least, self.most = noise.least, noise.most
-        alone = f"{self._example}{self._chain.prompt([], [0.0] * len(self.answers))} {self.answer_prefix}"
+        alone = f"{self._example}{self._chain.prompt([], [0] * len(self.answers))} {self.answer_prefix}"
         self._fixed = setting.counter.count([alone])[0]
 
     def tokens(self, size: int) -> int:
@@ -88,18 +87,21 @@ class TrackingDraft:
 
     def render(self, size: int) -> tuple[str, tuple[float, ...]]:
         lines = self._noise.parts(size)
-        depths = _depths(len(lines), Random(self._seed))
-        return self._example + self._chain.prompt(lines, depths), tuple(depths)
+        places = _places(len(lines), Random(self._seed))
+        return self._example + self._chain.prompt(lines, places), tuple(
+            place / len(lines) for place in places
+        )
 
 
 def _worked_example(setting: Setting, noise: Noise, value: str, random: Random) -> str:
     """A task with its answer, of variables of three letters, so that none of them can be one of the sample's."""
     chain = _Chain.draw(random, letters=3, other_than=value)
+    seed = random.getrandbits(64)
 
     def text(size: int) -> str:
         lines = noise.parts(size)
-        depths = _depths(len(lines), random) if lines else [0.0] * (HOPS + 1)
-        return f"{chain.prompt(lines, depths)} {chain.answer_prefix} {chain.answer}\n\n"
+        places = _places(len(lines), Random(seed))
+        return f"{chain.prompt(lines, places)} {chain.answer_prefix} {chain.answer}\n\n"
 
     room = min(_EXAMPLE_TOKENS, setting.length // 4) - setting.counter.count([text(0)])[0]
     return text(max(1, bisect_right(range(1, noise.most), room, key=noise.tokens)))
