@@ -77,7 +77,7 @@ def _scores(parts: Sequence[ReportPart]) -> Iterable[Section]:
                     interval(value, stderr, documents(part.results, task)),
                 )
                 tasks[task] = None
-        for row in figure_rows(part.results):
+        for row in figure_rows(part.results, part.samples):
             span = interval(row["value"], row["stderr"], row["n"])
             shown = {**row, "95% interval": "" if span is None else f"{span[0]:.3f} to {span[1]:.3f}"}
             rows.append({"of": part.name, **shown} if len(parts) > 1 else shown)

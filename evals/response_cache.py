@@ -43,24 +43,18 @@ class ResponseCache:
         self.path = path
         self._warn = warn
         self._places: dict[str, tuple[int, int]] = {}  # of each key's line: where it begins, how long it is
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise UsageError(
-                f"the cache cannot be written ({error.strerror})",
-                where=str(path),
-                remedy="choose another place",
-            ) from error
+        self._file = self._open()
         self._read_places()
 
     def __enter__(self) -> "ResponseCache":
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.fsync(self._file)
+        """Closes the file; one that nothing was put into is gone again."""
+        with self._locked():
+            os.fsync(self._file)
+            if os.fstat(self._file).st_size == 0:
+                self.path.unlink()
         os.close(self._file)
 
     def __len__(self) -> int:
@@ -113,9 +107,26 @@ class ResponseCache:
                 f"{self.path}: dropped {damaged} damaged lines, {len(self)} are whole; what is missing is computed again"
             )
 
+    def _open(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UsageError(
+                f"the cache cannot be written ({error.strerror})",
+                where=str(self.path),
+                remedy="choose another place",
+            ) from error
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        while os.fstat(self._file).st_nlink == 0:  # somebody removed the file
+            os.close(self._file)
+            self._file, self._places = self._open(), {}
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             yield
         finally:

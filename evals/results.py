@@ -40,8 +40,8 @@ def figures(results: Results) -> Iterator[tuple[str, str, str, float, float | No
                 yield task, metric, rule, value, stderr if isinstance(stderr, float) else None
 
 
-def figure_rows(results: Results) -> list[Row]:
-    """One row a task (or group) and metric: task, metric, value, stderr (None where there is none), n documents.
+def figure_rows(results: Results, samples: Samples) -> list[Row]:
+    """One row a task (or group) and metric: task, metric, value, stderr (None where there is none), n documents with it.
 
     What an evaluation adds to the tasks' own metrics is left out, but for `right`.
     """
@@ -51,11 +51,15 @@ def figure_rows(results: Results) -> list[Row]:
             "metric": metric if rule == "none" else f"{metric},{rule}",
             "value": value,
             "stderr": stderr,
-            "n": documents(results, task),
+            "n": _having(samples.get(task, ()), metric, rule) or documents(results, task),
         }
         for task, metric, rule, value, stderr in figures(results)
         if not is_added(metric) or metric == Outcome.RIGHT
     ]
+
+
+def _having(samples: Sequence[Mapping[str, Any]], metric: str, rule: str) -> int:
+    return sum(sample["filter"] == rule and metric in sample for sample in samples)
 
 
 def is_added(metric: str) -> bool:

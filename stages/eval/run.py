@@ -131,6 +131,6 @@ def _result(context: StageContext, evaluation: Evaluation) -> StageResult:
             f"{task}/{metric}" if rule == "none" else f"{task}/{metric},{rule}": value
             for task, metric, rule, value, _ in figures(evaluation.results)
         },
-        rows=figure_rows(evaluation.results),
+        rows=figure_rows(evaluation.results, evaluation.samples),
         data={name: rows for name, rows in found.items() if rows},
     )

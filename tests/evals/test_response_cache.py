@@ -99,6 +99,28 @@ def test_a_file_changed_while_it_is_open(tmp_path: Path) -> None:
         assert KEYS[3] not in cache
 
 
+def test_a_file_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    path = filled(tmp_path / "answers")
+    with ResponseCache(path, silent) as cache:
+        path.unlink()
+        cache.put({KEYS[0]: "new"})
+        assert cache.get(KEYS[0]) == "new"
+        assert cache.get(KEYS[1]) is None
+    with ResponseCache(path, silent) as cache:
+        assert len(cache) == 1
+
+
+def test_nothing_leaves_nothing_and_takes_nothing_from_others(tmp_path: Path) -> None:
+    path = tmp_path / "answers"
+    with ResponseCache(path, silent) as other:
+        with ResponseCache(path, silent):
+            pass
+        assert not path.exists()
+        other.put({KEYS[0]: 1})
+    with ResponseCache(path, silent) as cache:
+        assert cache.get(KEYS[0]) == 1
+
+
 WRITER = """
     import sys
     from pathlib import Path
