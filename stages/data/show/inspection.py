@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import UsageError
+from model.errors import ArtifactError, UsageError
 from stages.common.data.documents import read_documents
 from stages.common.data.packed_dataset import PackedDataset, PackedRows
 from stages.common.data.packing import PADDING_DOCUMENT
@@ -24,19 +24,27 @@ MEASURED_DOCUMENTS = 1_000
 
 @dataclass(frozen=True)
 class ShownRow:
-    """Tokens to show: ids and document ids, both [tokens]."""
+    """Tokens to show: ids, document ids and loss mask, all [tokens]; and why training would refuse them."""
 
     source: str
     number: int
     input_ids: NDArray[np.int32]
     document_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.int8] | None = None
+    place: str = ""
+    problem: ArtifactError | None = None
+
+    @property
+    def title(self) -> str:
+        return self.place or f"{self.source} {self.number}"
 
     @property
     def in_loss(self) -> NDArray[np.bool_]:
-        """Whether each token is a target: it follows another token of its document in the row."""
+        """Whether each token is a target: it follows another of its document in the row, and the mask trains it."""
         follows = np.zeros(len(self.document_ids), dtype=np.bool_)
         follows[1:] = self.document_ids[1:] == self.document_ids[:-1]
-        return follows & (self.document_ids != PADDING_DOCUMENT)
+        follows &= self.document_ids != PADDING_DOCUMENT
+        return follows if self.loss_mask is None else follows & (self.loss_mask == 1)
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,10 @@ def look_at_dataset(dataset: PackedDataset, source: str | None, rows: int) -> Sh
             )
         splits = {source: splits[source]}
     shown = [
-        ShownRow(name, number, split[number].input_ids, split[number].document_ids)
+        ShownRow(name, number, row.input_ids, row.document_ids, row.loss_mask)
         for name, split in splits.items()
         for number in range(min(rows, len(split)))
+        for row in (split[number],)
     ]
     lengths = [length for split in splits.values() for length in _piece_lengths(split)]
     return Shown(shown, np.array(lengths, dtype=np.int64))
@@ -105,16 +114,25 @@ def histogram(lengths: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     ]
 
 
-def tokenizer_directory(path: Path, tokenizer: Path | None, *, is_dataset: bool) -> Path:
-    """Where the tokenizer is: in the dataset, or as given for text (UsageError otherwise)."""
+def tokenizer_directory(path: Path, tokenizer: Path | None, model: Path | None, *, is_dataset: bool) -> Path:
+    """Where the tokenizer is: in the dataset, or as given for text and chats (UsageError otherwise)."""
+    given = tokenizer or model
     if is_dataset:
-        if tokenizer is not None:
+        if given is not None:
             raise UsageError(
-                "a packed dataset has its own tokenizer", where=str(path), remedy="leave out --tokenizer"
+                "a packed dataset has its own tokenizer",
+                where=str(path),
+                remedy=f"leave out {'--tokenizer' if tokenizer else '--model'}",
             )
         return path
-    if tokenizer is None:
+    if tokenizer and model:
         raise UsageError(
-            "text needs a tokenizer to be shown as tokens", where=str(path), remedy="add --tokenizer DIR"
+            "two tokenizers are given", where=str(path), remedy="leave out --tokenizer or --model"
         )
-    return tokenizer
+    if given is None:
+        raise UsageError(
+            "text needs a tokenizer to be shown as tokens",
+            where=str(path),
+            remedy="add --tokenizer DIR, or --model DIR",
+        )
+    return given

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from stages.common.data.packing import PADDING_DOCUMENT
 from stages.data.show.inspection import ShownRow
 
 SHOWN_TOKENS = 1024
 _STRIPES = ("on grey23", "on grey35")
 _OUTSIDE_LOSS = "dim"
 _CONTROL = "bold black on yellow"
+_TRAINED = ("black on green3", "black on spring_green3")
+_CONTEXT_TOKENS = 100  # of what is not trained, around what is
 _BAR_CHARACTERS = 40
 
 
@@ -35,47 +40,82 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class RowView:
-    """One row: tokens on stripes of two shades, or with `|` between them where there is no colour."""
+    """One row: tokens on stripes of two shades, or with `|` between them where there is no colour.
+
+    by_mask: what is trained is on green or, without colour, between `[+` and `+]`; of long stretches that are not, only the
+    ends are shown.
+    """
 
     row: ShownRow
     vocabulary: Vocabulary
+    by_mask: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         row = self.row
         documents = len(set(row.document_ids[row.document_ids >= 0].tolist()))
-        yield Text(
-            f"{row.source} {row.number}: {len(row.input_ids)} tokens, documents: {documents}",
-            style="bold cyan",
-        )
-        yield self._tokens(striped=console.color_system is not None)
+        title = f"{row.title}: {len(row.input_ids)} tokens, documents: {documents}"
+        if self.by_mask:
+            trained = int(row.in_loss.sum())
+            share = trained / max(len(row.input_ids), 1)
+            title = f"{row.title}: {len(row.input_ids)} tokens, {trained} trained ({share:.0%})"
+        yield Text(title, style="bold cyan")
+        if row.problem is not None:
+            yield Text(f"refused: {row.problem.what}", style="bold red")
+            yield Text(f"next: {row.problem.remedy}")
+        yield self._tokens(coloured=console.color_system is not None)
         yield Text()
 
-    def _tokens(self, *, striped: bool) -> Text:
+    def _tokens(self, *, coloured: bool) -> Text:
         text = Text()
-        ids, documents = (
-            self.row.input_ids[:SHOWN_TOKENS].tolist(),
-            self.row.document_ids[:SHOWN_TOKENS].tolist(),
-        )
         in_loss = self.row.in_loss
+        ids, documents = self.row.input_ids.tolist(), self.row.document_ids.tolist()
+        hidden = _hidden(in_loss) if self.by_mask else np.zeros(len(ids), np.bool_)
+        shown = np.flatnonzero(~hidden)[:SHOWN_TOKENS].tolist()
         previous = documents[0] if documents else 0
-        for place, (token, document) in enumerate(zip(ids, documents, strict=True)):
-            if document != previous:
+        last = -1
+        for place in shown:
+            if place > last + 1:
+                text.append(f"\n[... {place - last - 1} tokens ...]\n", style=_OUTSIDE_LOSS)
+            last = place
+            if documents[place] != previous:
                 text.append("\n")
-                if document < 0:
-                    text.append(
-                        f"[padding: {int((self.row.document_ids < 0).sum())} tokens]", style=_OUTSIDE_LOSS
-                    )
+                if documents[place] < 0:
+                    text.append(f"[padding: {documents.count(PADDING_DOCUMENT)} tokens]", style=_OUTSIDE_LOSS)
                     break
-                text.append(f"-- document {document} --\n", style="cyan")
-                previous = document
-            style = _CONTROL if token in self.vocabulary.names else _STRIPES[place % 2]
-            if not in_loss[place]:
-                style = f"{_OUTSIDE_LOSS} {style}"
-            spelled = _visible(self.vocabulary.spell(token))
-            text.append(spelled if striped else f"{spelled}|", style=style)
-        if len(self.row.input_ids) > SHOWN_TOKENS:
-            text.append(f"\n[{len(self.row.input_ids) - SHOWN_TOKENS} more tokens]", style=_OUTSIDE_LOSS)
+                text.append(f"-- document {documents[place]} --\n", style="cyan")
+                previous = documents[place]
+            spelled = _visible(self.vocabulary.spell(ids[place]))
+            style = self._style(ids[place], place, bool(in_loss[place]))
+            text.append(spelled if coloured else self._marked(spelled, in_loss, place), style=style)
+        else:
+            if last + 1 < len(ids):
+                text.append(f"\n[{len(ids) - last - 1} more tokens]", style=_OUTSIDE_LOSS)
         return text
+
+    def _style(self, token: int, place: int, in_loss: bool) -> str:
+        is_control = token in self.vocabulary.names
+        if self.by_mask and in_loss:
+            return f"{'bold ' if is_control else ''}{_TRAINED[place % 2]}"
+        style = _CONTROL if is_control and not self.by_mask else _STRIPES[place % 2]
+        return style if in_loss else f"{_OUTSIDE_LOSS} {style}"
+
+    def _marked(self, spelled: str, in_loss: NDArray[np.bool_], place: int) -> str:
+        """A token as it is told from the next one, and the trained from the others, without colour."""
+        if not (self.by_mask and in_loss[place]):
+            return f"{spelled}|"
+        begins = place == 0 or not in_loss[place - 1]
+        ends = place + 1 == len(in_loss) or not in_loss[place + 1]
+        return f"{'[+' if begins else ''}{spelled}{'+]' if ends else '|'}"
+
+
+def _hidden(in_loss: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The middle of each long stretch without a trained token."""
+    hidden = ~in_loss
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], in_loss, [False]])))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        hidden[max(start - _CONTEXT_TOKENS, 0) : end + _CONTEXT_TOKENS] = False
+    hidden[:_CONTEXT_TOKENS] = False
+    return hidden
 
 
 def _visible(text: str) -> str:

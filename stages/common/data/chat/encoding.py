@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.chat.template import TEMPLATE_PATH, EncodedChat, encode
+from model.chat.template import TEMPLATE_PATH, EncodedChat, encode, render
 from model.errors import ArtifactError
 from stages.common.data.chat.format import ChatSample
 from stages.common.data.chat.messages import Message, episodes_of
@@ -41,6 +41,11 @@ class Examined:
 
     sample: EncodedSample
     problem: ArtifactError | None
+
+    @classmethod
+    def nothing(cls, place: str, problem: ArtifactError) -> "Examined":
+        """A sample that gives no tokens at all."""
+        return cls(EncodedSample(np.zeros(0, np.int32), np.zeros(0, np.int8), place), problem)
 
 
 def encode_sample(
@@ -152,6 +157,15 @@ class Conversation:
     def encode(self, tokenizer: ChatTokenizer) -> EncodedChat:
         return encode(tokenizer.chat, self.messages, tools=self.tools, thinking=self.thinking)
 
+    def unmasked(self, tokenizer: ChatTokenizer, place: str) -> EncodedSample:
+        """What can be shown of a conversation of which no mask can be made."""
+        try:
+            text = render(tokenizer.chat, self.messages, tools=self.tools, thinking=self.thinking)
+        except ArtifactError:
+            text = ""
+        ids = np.array(tokenizer.chat(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+        return EncodedSample(ids, np.zeros(len(ids), np.int8), place)
+
     def prompt(self, tokenizer: ChatTokenizer, index: int) -> list[int]:
         """What serving gives the model before its turn `index`."""
         return encode(
@@ -170,7 +184,7 @@ def examine_conversation(
     try:
         encoded = conversation.encode(tokenizer)
     except ArtifactError as error:
-        return _refused(place, error.what, error.remedy)
+        return Examined(conversation.unmasked(tokenizer, place), _problem(error.what, place, error.remedy))
     mask = np.zeros(len(encoded.ids), dtype=np.int8)
     problem = _whole_mask_problem(encoded, place)
     for index in trained:
@@ -277,11 +291,7 @@ def _examine_text(tokenizer: ChatTokenizer, sample: ChatSample) -> Examined:
 
 
 def _refused(place: str, what: str, remedy: str) -> Examined:
-    return Examined(_empty(place), _problem(what, place, remedy))
-
-
-def _empty(place: str) -> EncodedSample:
-    return EncodedSample(np.zeros(0, np.int32), np.zeros(0, np.int8), place)
+    return Examined.nothing(place, _problem(what, place, remedy))
 
 
 def _problem(what: str, place: str, remedy: str = TEMPLATE_REMEDY) -> ArtifactError:

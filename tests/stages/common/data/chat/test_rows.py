@@ -1,6 +1,7 @@
 """From chat jsonl to the rows that training reads."""
 
 import json
+import pickle
 import re
 from itertools import chain
 from pathlib import Path
@@ -293,9 +294,15 @@ def test_workers_change_nothing(
         dataset, _, _ = prepare(tmp_path / str(workers), tokenizer, *paths, seq_len=512, workers=workers)
         hashes.add(content_hash(dataset.directory))
     assert len(hashes) == 1
-    paths[1].write_text(paths[1].read_text() + json.dumps({"messages": [user("a")]}))
-    (tmp_path / "broken").mkdir()
-    with pytest.raises(ArtifactError, match=r"has no assistant turn") as caught:
-        prepare(tmp_path / "broken", tokenizer, *paths, seq_len=512, workers=2)
-    assert caught.value.where == f"{paths[1]} line 51"
-    assert caught.value.remedy
+
+
+def test_what_a_worker_refuses_is_told_whole(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+    path = write_chat(tmp_path / "a.jsonl", [{"messages": [user("a")]}])
+    with pytest.raises(ArtifactError) as caught:
+        prepare(tmp_path, tokenizer, path)
+    received = pickle.loads(pickle.dumps(caught.value))  # as from a worker's process
+    assert (received.what, received.where, received.remedy) == (
+        "has no assistant turn to train on",
+        f"{path} line 1",
+        "repair or remove the line",
+    )
