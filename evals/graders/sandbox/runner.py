@@ -14,13 +14,13 @@ import random
 import signal
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from evals.graders.sandbox.confine import confine
-from evals.graders.sandbox.wire import CALLING, EVERYTHING, Channel, Ended, Side
+from evals.graders.sandbox.wire import CALLING, EVERYTHING, Channel, Ended, Side, Stop
 
 
 def main() -> None:
@@ -41,11 +41,14 @@ def main() -> None:
     os.close(code_in)
     os.close(code_out)
     tests = _read_part()
+    said = os.dup(1)
+    _leave_only(said, from_code, to_code)
     confine(cpu_seconds=job["clock_seconds"], memory=job["memory"], may_end=child)
     signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, job["clock_seconds"])
+    signal.setitimer(signal.ITIMER_REAL, job["clock_seconds"], 1)
     try:
-        _be_judge(job, tests, Channel(from_code, to_code), child)
+        for fact in _judged(job, tests, Channel(from_code, to_code), child):
+            os.write(said, json.dumps(fact).encode() + b"\n")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         with suppress(OSError):  # it has ended, and was waited for
@@ -53,12 +56,8 @@ def main() -> None:
             os.waitpid(child, 0)
 
 
-class _OutOfTime(BaseException):
-    """The time on the clock is up."""
-
-
 def _stop(*_: Any) -> None:
-    raise _OutOfTime
+    raise Stop
 
 
 def part(content: Any) -> bytes:
@@ -144,32 +143,32 @@ def _describe(side: Side, value: Any) -> dict[str, Any]:
     return {"value": side.encode(value)}
 
 
-def _be_judge(job: dict[str, Any], tests: list[str], channel: Channel, child: int) -> None:
+def _judged(job: dict[str, Any], tests: list[str], channel: Channel, child: int) -> Iterator[dict[str, Any]]:
     side = Side(channel, CALLING)
     try:
         went = channel.receive()["answer"]
-        _say(answer=went)
+        yield {"answer": went}
         if went != "ok":
             return
         names = _names(tests, job["entry_point"])
         channel.send(names)
         scope = {"__name__": "tests", **_imports(job["setup"]), **_offered(side, channel.receive(), names)}
-    except (Ended, KeyError, TypeError, ValueError, _OutOfTime) as error:
-        _say(answer=_how_it_ended(child, error))
+    except (Ended, KeyError, TypeError, ValueError, Stop) as error:
+        yield {"answer": _how_it_ended(child, error)}
         return
     if job["entry_point"] in scope:
         scope["candidate"] = scope[job["entry_point"]]
     for test in tests:
         try:
             exec(compile(test, "test", "exec"), scope)
-        except (Ended, _OutOfTime) as error:
-            _say(passed=False, error=_how_it_ended(child, error))
+        except (Ended, Stop) as error:
+            yield {"passed": False, "error": _how_it_ended(child, error)}
             return
         except BaseException as error:
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            _say(passed=False, error=text[:200])
+            yield {"passed": False, "error": text[:200]}
         else:
-            _say(passed=True, error="")
+            yield {"passed": True, "error": ""}
 
 
 def _names(tests: Sequence[str], entry_point: str | None) -> list[str]:
@@ -208,7 +207,7 @@ def _offered(side: Side, described: Any, names: Sequence[str]) -> dict[str, Any]
 
 def _how_it_ended(child: int, error: BaseException) -> str:
     """Why the code's process says nothing more, or nothing that can be understood."""
-    if isinstance(error, _OutOfTime):
+    if isinstance(error, Stop):
         return "out of time"
     pid, status = os.waitpid(child, os.WNOHANG)
     if pid == 0:
@@ -218,7 +217,3 @@ def _how_it_ended(child: int, error: BaseException) -> str:
         out_of_time = number in (signal.SIGXCPU, signal.SIGKILL)
         return "out of processor time" if out_of_time else f"ended by {signal.Signals(number).name}"
     return "the code ended its process"
-
-
-def _say(**facts: Any) -> None:
-    os.write(1, json.dumps(facts).encode() + b"\n")

@@ -54,6 +54,10 @@ class Ended(Exception):
     """The other side has ended, or says what is no message."""
 
 
+class Stop(BaseException):
+    """Raised by a signal: what goes on is to be given up."""
+
+
 class Channel:
     """Messages over two pipes: a length of four bytes, then JSON."""
 
@@ -175,6 +179,8 @@ class Side:
             after = [self.encode(arg) if isinstance(arg, _CHANGEABLE) else None for arg in args]
             changed = [[at, after[at]] for at in range(len(args)) if after[at] != before[at]]
             self.channel.send({"result": result, "changed": changed})
+        except Stop:
+            raise
         except BaseException as error:  # the code's own SystemExit and the like are answers, too
             bases = [
                 base.__name__

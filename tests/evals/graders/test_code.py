@@ -205,6 +205,9 @@ CHEATS = {
     "a forged message": "import os\ndef f(x):\n    m = b'{\"result\": {\"nothing\": 1}, \"changed\": []}'\n"
     "    for fd in range(3, 64):\n        try: os.write(fd, len(m).to_bytes(4, 'little') + m)\n"
     "        except OSError: pass\n    return 3",
+    "asks without end": "import os\ndef f(x):\n    m = b'{\"do\": \"call\", \"args\": [], \"kwargs\": {\"dict\": []}}'\n"
+    "    while True:\n        for fd in range(3, 64):\n"
+    "            try: os.write(fd, len(m).to_bytes(4, 'little') + m)\n            except OSError: pass",
     "deep": "def f(x):\n    a = []\n    for _ in range(99999): a = [a]\n    return a",
     "huge": "def f(x): return 'a' * (100 << 20)",
     "generators": "def f(x):\n    while True: yield 2",
@@ -352,6 +355,12 @@ def test_tests_that_never_end_are_ended_and_what_passed_before_counts() -> None:
     assert "time" in verdict.detail
 
 
+def test_what_the_tests_print_does_not_matter() -> None:
+    assert (
+        run("def f(x): return 2", "print('{}')\nimport os\nos.write(1, b'x')\nassert f(1) == 2").score == 1.0
+    )
+
+
 def test_the_environment_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANO2_SECRET", "secret")
     assert "secret" not in value("import os\ndef f(x): return dict(os.environ)")
@@ -377,10 +386,12 @@ def test_no_code_runs_where_confining_fails(tmp_path: Path, monkeypatch: pytest.
         run("def f(x): return 2")
 
 
-def test_confined_for_good() -> None:
-    """In a process without the two pipes, too: what the filter and Landlock do does not depend on the runner."""
+@pytest.mark.parametrize("landlock", ["True", "False"])
+def test_nothing_can_be_written_without_landlock_either(landlock: str) -> None:
     code = (
-        "from evals.graders.sandbox.confine import confine\nconfine(cpu_seconds=5, memory=1 << 30)\nimport os\n"
+        "from evals.graders.sandbox import confine as c\n"
+        f"c.landlock_version = c.landlock_version if {landlock} else lambda: 0\n"
+        "c.confine(cpu_seconds=5, memory=1 << 30)\nimport os\n"
         "for attempt in (os.fork, lambda: open('/tmp/x', 'w'), lambda: os.kill(1, 0), lambda: os.memfd_create('x')):\n"
         "    try: attempt()\n    except PermissionError: continue\n    os._exit(1)\nprint('held')"
     )
