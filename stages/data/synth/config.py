@@ -8,6 +8,7 @@ from stages.common.config import Panel, StageConfig
 from stages.common.sizes import Size
 
 MAX_LEVEL = 50
+MAX_ROWS = 10_000_000  # each takes some 90 bytes of memory, to know its problem again
 
 Kind = Literal["reasoning", "instructions", "tools"]
 
@@ -50,11 +51,15 @@ class SynthConfig(StageConfig):
 
     Writes train.jsonl, dev.jsonl and test.jsonl, lines of chat jsonl with a reference answer, its reasoning and a
     grader. No problem is in two of them, whatever the seed or size, and some wordings appear in dev and test only.
+
+    Families of reasoning: sums, columns, products, remainders, chains, equations, booleans, counting, letters, ordering,
+    lists, grid, graphs, dates, units, stories. Of instructions: keywords, length, layout, style, whole. Of tools:
+    library, todo, stock, timetable, contacts. Levels start at 1.
     """
 
-    train: Size = Field(10_000, ge=0, description="Rows of train.jsonl.")
-    dev: Size = Field(500, ge=0, description="Rows of dev.jsonl.")
-    test: Size = Field(500, ge=0, description="Rows of test.jsonl.")
+    train: Size = Field(10_000, ge=0, le=MAX_ROWS, description="Rows of train.jsonl.")
+    dev: Size = Field(500, ge=0, le=MAX_ROWS, description="Rows of dev.jsonl.")
+    test: Size = Field(500, ge=0, le=MAX_ROWS, description="Rows of test.jsonl.")
     kinds: dict[Kind, Annotated[float, Field(gt=0)]] = Field(
         {},
         description="Kinds of rows and their shares, in any unit; if left out, reasoning=3, instructions=1 and tools=1, as "

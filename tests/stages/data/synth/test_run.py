@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -208,6 +209,8 @@ def test_all_problems_of_a_small_family_can_be_had(synth: Runner) -> None:
         ({"families": [""]}, "is not NAME"),
         ({"train": 0, "dev": 0, "test": 0}, "no rows are asked for"),
         ({"train": -1}, "greater than or equal to 0"),
+        ({"train": "20T"}, "less than or equal to 10000000"),
+        ({"kinds": {"tools": float("inf")}}, "finite"),
         ({"kinds": {"poems": 1}}, "reasoning"),
         ({"kinds": {"tools": 0}}, "greater than 0"),
         ({"kinds": {"tools": float("nan")}}, "nan|NaN|finite|greater"),
@@ -228,6 +231,11 @@ def test_settings_are_recorded_as_they_are_given() -> None:
     config = SynthConfig(families=["sums:2", "todo"])
     assert config.resolved({})["families"] == ["sums:2-2", "todo"]
     assert SynthConfig(**config.model_dump(mode="json")) == config
+
+
+def test_the_help_page_names_every_family() -> None:
+    words = re.findall(r"[a-z]+", SynthConfig.__doc__ or "")
+    assert set(FAMILIES) <= set(words)
 
 
 def test_the_recipe_is_met_by_what_there_is() -> None:
