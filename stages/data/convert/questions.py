@@ -68,8 +68,9 @@ def mbpp(row: Row) -> Line:
     setup = field(row, "test_setup_code", str).replace("\r\n", "\n").strip()
     code = text(row, "code").replace("\r\n", "\n")
     question = "\n".join([text(row, "text"), "", "The code should pass these tests:", *tests])
-    grader: Line = {"name": "code", "tests": tests} | ({"setup": setup} if setup else {})
-    return _asked(row, question, f"```python\n{code}\n```") | {"grader": grader}
+    # What the source sets up before its tests may use the answer's names, so it belongs to each test.
+    judged = [f"{setup}\n{test}" if setup else test for test in tests]
+    return _asked(row, question, f"```python\n{code}\n```") | {"grader": {"name": "code", "tests": judged}}
 
 
 def self_instruct(row: Row) -> Line:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, PrivateAttr, Tag, ValidationError, model_validator
 
+from evals.graders.grade import validate_spec
 from model.errors import ArtifactError
 from stages.common.data.chat.messages import Message, Strict, Tool, check_conversation, tool_name
 from stages.common.data.documents import json_lines
@@ -132,10 +133,16 @@ def parse_sample(row: dict[str, Any], place: str) -> ChatSample:
     try:
         sample = ChatSample.model_validate(row)
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+        if sample.grader is not None:
+            validate_spec(sample.grader)
     except ValidationError as error:
         raise _broken(explain(error), place) from error
+    except RecursionError as error:
+        raise _broken("is nested too deeply", place) from error
     except ValueError as error:
         raise _broken(_unwritable(row, "") or str(error), place) from error
+    except ArtifactError as error:
+        raise _broken(str(error), place) from error
     sample._place = place
     return sample
 
@@ -147,7 +154,9 @@ def _broken(what: str, place: str) -> ArtifactError:
 def explain(error: ValidationError) -> str:
     """The first defect with the path of its field: `messages[2].tool_calls[0].function.name: ...`."""
     first = min(error.errors(), key=lambda item: item["type"] == "missing")
-    location = [part for part in first["loc"] if part not in ("text", "messages") or part == first["loc"][0]]
+    location = list(first["loc"])
+    if location[:1] in (["prompt"], ["completion"]):
+        del location[1:2]  # the tag of TextOrMessages
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     what = {
         "extra_forbidden": "is an unknown key",

@@ -47,6 +47,8 @@ def prepare_chat(
     settings: ChatDataSettings,
     out: Path,
     reporter: Reporter,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> PreparedChats:
     """Writes the chats as a dataset directory that `PackedDataset.open` reads, tokenizer included.
 
@@ -54,6 +56,7 @@ def prepare_chat(
         sources: chat jsonl files, directories or patterns of them; each is one source of the blend.
         tokenizer_directory: with the chat template that is trained.
         out: an existing, empty directory.
+        check: called at each sample; what it raises ends the work.
 
     Raises:
         ArtifactError: a broken line or template, or a source of which nothing is left, named.
@@ -66,7 +69,7 @@ def prepare_chat(
         targets = [_Target(out / "sources" / source.name, settings, tokenizer, stack) for source in resolved]
         validation = _Target(out / "validation", settings, tokenizer, stack)
         bar = stack.enter_context(reporter.progress("encoding chats", total=None, unit="sample"))
-        versions = _versions(resolved, steps, read, held_out, bar)
+        versions = _versions(resolved, steps, read, held_out, bar, check)
         done = 0
         for source, is_held_out, encoded in stack.enter_context(
             closing(_encoded(versions, tokenizer, settings))
@@ -121,11 +124,17 @@ class _Version:
 
 
 def _versions(
-    sources: Sequence[Source], steps: Steps, read: Counter[int], held_out: Counter[int], bar: ProgressBar
+    sources: Sequence[Source],
+    steps: Steps,
+    read: Counter[int],
+    held_out: Counter[int],
+    bar: ProgressBar,
+    check: Callable[[], None],
 ) -> Iterator[_Version]:
     for number, source in enumerate(sources):
         for file in source.files:
             for sample in read_chat(file):
+                check()
                 bar.update(1)
                 read[number] += 1
                 versions, is_held_out = steps.versions(sample)

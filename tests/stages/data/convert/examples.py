@@ -115,7 +115,7 @@ GOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 {"role": "user", "content": "Write f.\n\nThe code should pass these tests:\nassert f() == 1"},
                 {"role": "assistant", "content": "```python\ndef f():\n\treturn 1\n```"},
             ],
-            "grader": {"name": "code", "tests": ["assert f() == 1"], "setup": "x = 1"},
+            "grader": {"name": "code", "tests": ["x = 1\nassert f() == 1"]},
         },
     ),
     "self-instruct": (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model.errors import ArtifactError
-from stages.common.data.chat.format import ChatSample, read_chat
+from stages.common.data.chat.format import ChatSample, parse_sample, read_chat
 
 
 def user(content: Any = "Hi") -> dict[str, Any]:
@@ -56,6 +56,7 @@ def _read(tmp_path: Path, *lines: Any) -> list[ChatSample]:
         {"messages": [user(), assistant("4", reasoning="r"), user(), assistant(reasoning_content="s")]},
         {"prompt": "Once", "completion": " upon"},
         {"prompt": [user()], "completion": [assistant()], "tools": []},
+        {**GOOD, "grader": {"name": "math", "answer": "1/2"}},
     ],
 )  # fmt: skip
 def test_a_good_line_is_read_as_it_is(tmp_path: Path, line: dict[str, Any]) -> None:
@@ -99,6 +100,11 @@ def test_a_number_as_id_is_its_text(tmp_path: Path) -> None:
         ({**GOOD, "id": True}, "id: should be a valid string, not True"),
         ({**GOOD, "metadata": [1]}, "metadata: should be a valid dictionary, not [1]"),
         ({**GOOD, "metadata": {"a": [0, float("nan")]}}, "metadata.a[1]: is nan, which is no JSON"),
+        ({**GOOD, "grader": {}}, "grader: it has no name"),
+        ({**GOOD, "grader": {"name": "taste"}}, "grader: unknown grader 'taste'"),
+        ({**GOOD, "grader": {"name": "math"}}, "grader 'math': answer"),
+        ({**GOOD, "grader": {"name": "math", "answer": "4", "x": 1}}, "grader 'math': x"),
+        ({**GOOD, "grader": "math"}, "grader: should be a valid dictionary, not 'math'"),
         ({**GOOD, "tools": {}}, "tools: should be a valid list, not {}"),
         ({**GOOD, "tools": [{"function": {}}]}, "tools[0]: has no name"),
         ({**GOOD, "tools": [{"name": "f"}, 3]}, "tools[1]: is no JSON object"),
@@ -161,6 +167,7 @@ def test_broken_files(tmp_path: Path) -> None:
         ("b.jsonl", b"[]", "line 1: is a JSON list"),
         ("c.jsonl.gz", gzip.compress(json.dumps(GOOD).encode())[:-9], "damaged or cut short"),
         ("d.json", b"{}", "is no chat jsonl"),
+        ("g.jsonl", b"[" * 200_000, "line 1: not JSON"),
         ("e.jsonl", b'{"id": ' + b"9" * 5000 + b"}", "line 1: not JSON"),
     ):
         (tmp_path / name).write_bytes(content)
@@ -169,3 +176,11 @@ def test_broken_files(tmp_path: Path) -> None:
         assert name in caught.value.where
     with pytest.raises(ArtifactError, match="cannot be read"):
         list(read_chat(tmp_path / "missing.jsonl"))
+
+
+def test_what_is_nested_too_deeply_to_be_written_again() -> None:
+    nested: Any = 1
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ArtifactError, match="line 1: is nested too deeply"):
+        parse_sample({**GOOD, "metadata": {"a": nested}}, "a.jsonl line 1")
