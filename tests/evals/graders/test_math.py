@@ -73,6 +73,7 @@ def test_the_final_answer_is_found(text: str, answer: str, boxed: bool) -> None:
         ("-1, 1", ["1, -1", r"\boxed{\{-1, 1\}}", "x = -1 or x = 1", "They are -1 and 1."], ["1", "-1, 1, 1", "-1, 2"]),
         ("10*sqrt(3)", [r"\boxed{10\sqrt{3}}", "sqrt(300)", "17.3205080757"], ["10*3", "17.32"]),
         ("x**2 - 1", [r"\boxed{(x-1)(x+1)}", "x^2-1", "-1 + x**2"], ["x^2 + 1", "y^2 - 1", "x^{21}"]),
+        ("x + 42", ["x + 40 + 2"], ["42", "x + 40"]),
         ("x**10", ["x^{10}", "x^10"], ["x^1 0", "x*10"]),
         (r"\frac{\pi}{2}", ["pi/2", r"\boxed{0.5\pi}"], [r"\frac{2}{\pi}", "1.57"]),
         (r"\frac{x}{23}", [r"\frac{x}{23}", "x/23"], [r"\frac{x2}{3}"]),
@@ -89,6 +90,17 @@ def test_the_final_answer_is_found(text: str, answer: str, boxed: bool) -> None:
 def test_values(gold: Any, right: list[str], wrong: list[str]) -> None:
     assert [answer for answer in right if not score(gold, answer)] == []
     assert [answer for answer in wrong if score(gold, answer)] == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("40 + 2", "6*7", r"6 \times 7", "50 - 8", "42^1", "2 * 3 * 7", r"\frac{6*7}{1}", "sqrt(1764)"),
+        *(r"\sqrt{1764}", r"\binom{42}{1}", r"\log_2 2^{42}", r"\lfloor 42.5 \rfloor"),
+    ],
+)
+def test_where_a_number_is_wanted_what_gives_it_is_no_answer(answer: str) -> None:
+    assert score("42", rf"\boxed{{{answer}}}") == 0.0
 
 
 def test_the_order_of_a_list() -> None:
