@@ -81,11 +81,6 @@ MAKERS: list[Callable[[], Any]] = [nano2, gpt2, llama, across_words, unigram]
 made = cache(lambda maker: maker())
 
 
-@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
-def any_tokenizer(request: pytest.FixtureRequest) -> Any:
-    return made(request.param)
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return made(nano2)

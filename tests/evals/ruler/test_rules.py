@@ -118,7 +118,7 @@ class TestDepths:
         assert len(set(POSITIONS)) == 40
         assert (min(POSITIONS), max(POSITIONS)) == (0, 1)
         assert all(abs(after - before - 1 / 39) < 0.01 for before, after in pairwise(POSITIONS))
-        counts = Counter(sample.depths[0] for sample in samples("niah_single_2", tokenizer, 512, 800))
+        counts = Counter(sample.depths[0] for sample in samples("niah_single_2", tokenizer, 400, 800))
         assert set(counts) == set(POSITIONS)
         assert stats.chisquare([counts[depth] for depth in POSITIONS]).pvalue > 0.01
 
@@ -140,7 +140,7 @@ class TestDepths:
     @pytest.mark.parametrize("task", ["niah_single_1", "niah_multikey_2", "niah_multikey_3"])
     def test_among_lines_any_line_is_as_likely(self, task: str, tokenizer: Any) -> None:
         shares = []
-        for sample in samples(task, tokenizer, 2500, 150):
+        for sample in samples(task, tokenizer, 1500, 150):
             lines = haystack(sample).splitlines()
             (line,) = [number for number, text in enumerate(lines) if sample.answers[0] in text]
             assert line == pytest.approx(sample.depths[0] * (len(lines) - 1), abs=1.2)
@@ -316,14 +316,14 @@ class TestQuestions:
 
     def test_questions_are_not_repeated_before_all_were_asked(self, tokenizer: Any) -> None:
         count = len(questions().asked)
-        made = samples("qa_1", tokenizer, 4000, count + 2)
+        made = samples("qa_1", tokenizer, 2000, count + 2)
         asked = [sample.prompt.rpartition("\n\nQuestion: ")[2] for sample in made]
         assert Counter(asked[:count]) == Counter(each.text for each in questions().asked)
         assert asked[count:] == asked[:2]
         assert made[count].prompt != made[0].prompt
 
     def test_the_place_of_the_paragraph_is_drawn(self, tokenizer: Any) -> None:
-        made = samples("qa_1", tokenizer, 4000, 150)
+        made = samples("qa_1", tokenizer, 2000, 150)
         assert stats.kstest([sample.depths[0] for sample in made], "uniform").pvalue > 0.01
         for sample in made[:20]:
             last = len(documents(sample)) - 1

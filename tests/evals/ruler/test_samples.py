@@ -1,23 +1,28 @@
 """What holds for the samples of every task: their length, their answers, and what they are a function of."""
 
+import dataclasses
 import gzip
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from evals.ruler.haystacks import NOISE
-from evals.ruler.material import DATA
+from evals.ruler.material import DATA, words
 from evals.ruler.samples import RESERVED, TASKS, RulerSample, samples
 from evals.ruler.scoring import score
 from model.errors import ArtifactError, UsageError
-from tests.evals.ruler.conftest import gpt2, made, nano2_directory
+from tests.evals.ruler.conftest import MAKERS, gpt2, made, nano2, nano2_directory
 from tests.evals.ruler.readers import assignments, coded_words, lists, needles, read
 
-CASES = [(task, length) for task in TASKS for length in (768, 1500, 5000) if (task, length) != ("cwe", 768)]
+CASES = [
+    *((task, 1500, maker) for task in TASKS for maker in MAKERS),
+    *((task, length, nano2) for task in TASKS for length in (768, 5000) if (task, length) != ("cwe", 768)),
+]
 UUID = "7cea975f-bb56-429d-97ef-9963888b7fd2"
 
 
@@ -45,19 +50,20 @@ def largest_unit(task: str, tokenizer: Any) -> int:
     return 5 * max(tokens(tokenizer, unit) for unit in units.get(task, longest_words)) // 4
 
 
-@pytest.mark.parametrize(("task", "length"), CASES)
-def test_every_tokenizer_and_length(task: str, length: int, any_tokenizer: Any) -> None:
+@pytest.mark.parametrize(("task", "length", "maker"), CASES)
+def test_every_tokenizer_and_length(task: str, length: int, maker: Callable[[], Any]) -> None:
     """The prompt fits with the room for answer and template, no unit more would, and a reader finds the answers."""
-    for sample in samples(task, any_tokenizer, length, 6):
+    tokenizer = made(maker)
+    for sample in samples(task, tokenizer, length, 4):
         whole = f"{sample.prompt} {sample.answer_prefix}"
-        assert sample.prompt_tokens == tokens(any_tokenizer, whole)
-        assert 0 <= unfilled(sample) <= largest_unit(task, any_tokenizer)
+        assert sample.prompt_tokens == tokens(tokenizer, whole)
+        assert 0 <= unfilled(sample) <= largest_unit(task, tokenizer)
         assert read(sample) == set(sample.answers)
         assert sample.prompt == sample.prompt.strip()
         assert sample.answer_prefix == sample.answer_prefix.strip()
         for answer in sample.answers:
             assert answer not in sample.answer_prefix
-            assert tokens(any_tokenizer, answer) < sample.answer_tokens
+            assert tokens(tokenizer, answer) < sample.answer_tokens
 
 
 @pytest.mark.parametrize(
@@ -143,13 +149,18 @@ def test_a_length_that_is_too_small_is_refused_with_the_least(task: str, tokeniz
         samples(task, tokenizer, least - 1, 5)
 
 
-def test_a_length_that_is_too_large_for_the_words_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(UsageError, match=r"there is material for about \d+ tokens, not for 600000"):
-        samples("cwe", tokenizer, 600_000, 1)
+def test_a_length_that_is_too_large_for_the_words_is_refused(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = dataclasses.replace(words(), every=words().every[:300])
+    monkeypatch.setattr("evals.ruler.frequency.words", lambda: few)
+    assert len(samples("cwe", tokenizer, 2000, 1)) == 1
+    with pytest.raises(UsageError, match=r"there is material for about \d+ tokens, not for 4000"):
+        samples("cwe", tokenizer, 4000, 1)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"task": "qa_2"}, "no such task"),
         ({"length": 0}, "length is 0"),
@@ -168,9 +179,9 @@ def test_a_length_that_is_too_large_for_the_words_is_refused(tokenizer: Any) -> 
         ({"depths": [None]}, "depths is"),
     ],
 )
-def test_settings_out_of_range_are_refused(arguments: dict[str, Any], words: str, tokenizer: Any) -> None:
+def test_settings_out_of_range_are_refused(arguments: dict[str, Any], message: str, tokenizer: Any) -> None:
     settings = {"task": "niah_single_1", "length": 512, "count": 2, **arguments}
-    with pytest.raises(UsageError, match=words) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         samples(settings.pop("task"), tokenizer, settings.pop("length"), settings.pop("count"), **settings)
     assert caught.value.remedy
 
