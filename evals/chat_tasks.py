@@ -131,6 +131,9 @@ class ChatTask(Task):
         if isinstance(answer, Answer):
             answer.detail = verdict.detail
         parts = {f"score_{name}": part for name, part in verdict.parts.items()}
+        for name in parts:
+            self._aggregation_list.setdefault(name, mean)
+            self._higher_is_better.setdefault(name, True)
         return {"acc": float(right), "score": verdict.score, **parts}
 
     def aggregation(self) -> dict[str, Callable[..., float]]:

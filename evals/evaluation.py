@@ -5,6 +5,7 @@ Call `evals.quiet.prepare` before this module is imported: lm-eval's libraries r
 
 import io
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ def _load(manager: TaskManager, name: str) -> list[Task | Group]:
 
 
 def _unknown(name: str, manager: TaskManager) -> UsageError:
+    if os.sep in name or name.endswith((*SUFFIXES, ".yaml", ".yml")):
+        return UsageError("no such file", where=name, remedy="check the path given to 'tasks'")
     known = [*manager.all_tasks, *COMMITTED_CHATS]
     close = get_close_matches(name, known, n=1, cutoff=0.6) or [each for each in known if name in each][:1]
     hint = f"; did you mean {close[0]!r}?" if close else ""

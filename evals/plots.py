@@ -1,6 +1,7 @@
 """The plots of a report, as SVG text that stands by itself in a page and is the same bytes for the same figures."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,14 +36,18 @@ def score_plot(tasks: Sequence[str], bars: Mapping[str, Sequence[Bar | None]]) -
                 continue
             y, (value, interval) = place + (number + 0.5) * height - 0.4, bar
             axes.barh(
-                y, value, height * 0.9, color=COLORS[number % len(COLORS)], label=name if place == 0 else None
+                y,
+                value,
+                height * 0.9,
+                color=COLORS[number % len(COLORS)],
+                label=_plain(name) if place == 0 else None,
             )
             if interval:
                 low, high = min(interval[0], value), max(interval[1], value)
                 axes.errorbar(
                     value, y, xerr=[[value - low], [high - value]], color="#1a202c", capsize=2, linewidth=1
                 )
-    axes.set_yticks(range(len(tasks)), tasks)
+    axes.set_yticks(range(len(tasks)), map(_plain, tasks))
     axes.invert_yaxis()
     axes.set_xlim(0, max(1.0, *(bar[0] for of_part in bars.values() for bar in of_part if bar)))
     _legend(axes, len(bars))
@@ -58,7 +63,7 @@ def outcome_plot(shares: Mapping[str, Mapping[str, float]]) -> str:
             share = of_name.get(outcome, 0.0)
             axes.barh(place, share, left=left, color=color, label=str(outcome) if place == 0 else None)
             left += share
-    axes.set_yticks(range(len(shares)), list(shares))
+    axes.set_yticks(range(len(shares)), map(_plain, shares))
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.legend(fontsize=8, frameon=False, ncol=4, loc="lower left", bbox_to_anchor=(0, 1))
@@ -93,7 +98,7 @@ def budget_plot(rows: Mapping[str, Sequence[Row]]) -> str:
                 marker="o",
                 markersize=3,
                 capsize=2,
-                label=name,
+                label=_plain(name),
             )
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_xticks(
@@ -117,7 +122,7 @@ def pass_plot(curves: Mapping[str, Mapping[int, float]]) -> str:
             color=COLORS[color % len(COLORS)],
             marker="o",
             markersize=3,
-            label=name,
+            label=_plain(name),
         )
     axes.set_xscale("log", base=2)
     ks = sorted({k for of_name in curves.values() for k in of_name})
@@ -141,10 +146,10 @@ def heat_map(cells: Mapping[tuple[str, str], float], title: str, rows_title: str
             if value == value:
                 axes.text(column, place, f"{value:.2f}", ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_yticks(range(len(rows)), map(_plain, rows), fontsize=8)
     axes.set_xlabel(columns_title, fontsize=8)
     axes.set_ylabel(rows_title, fontsize=8)
-    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_title(_plain(title), fontsize=9, loc="left")
     return _svg(figure, f"heat {title}")
 
 
@@ -161,6 +166,11 @@ def _clean(axes: Any) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
+def _plain(text: str) -> str:
+    """A name is no formula."""
+    return text.replace("$", r"\$")
+
+
 def _legend(axes: Any, names: int) -> None:
     if names > 1:
         axes.legend(fontsize=8, frameon=False, loc="best")
@@ -169,7 +179,8 @@ def _legend(axes: Any, names: int) -> None:
 def _svg(figure: Figure, salt: str) -> str:
     """salt: what tells the ids of this plot from those of the others in a page."""
     file = io.StringIO()
-    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that only the reader's fonts have
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     return text[text.index("<svg") :]

@@ -113,7 +113,7 @@ def _budgets(parts: Sequence[ReportPart]) -> Iterable[Section]:
     lines: dict[str, list[Row]] = {}
     rows = []
     for part in parts:
-        for row in part.results["nano2"].get("budgets", ()):
+        for row in part.results.get("nano2", {}).get("budgets", ()):
             lines.setdefault(_label(part, parts, row["task"]), []).append(row)
             shown = {
                 name: "none" if name == "budget" and value is None else value for name, value in row.items()
@@ -128,7 +128,7 @@ def _repeats(parts: Sequence[ReportPart]) -> Iterable[Section]:
     curves: dict[str, dict[int, float]] = {}
     rows = []
     for part in parts:
-        for row in part.results["nano2"].get("repeats", ()):
+        for row in part.results.get("nano2", {}).get("repeats", ()):
             passed = {
                 int(name[5:]): value
                 for name, value in row.items()
@@ -148,7 +148,7 @@ def _repeats(parts: Sequence[ReportPart]) -> Iterable[Section]:
 
 def _ruler(parts: Sequence[ReportPart]) -> Iterable[Section]:
     for part in parts:
-        table = part.results["nano2"].get("ruler", ())
+        table = part.results.get("nano2", {}).get("ruler", ())
         if not table:
             continue
         by_length = {
@@ -202,7 +202,7 @@ def _settings(parts: Sequence[ReportPart]) -> Iterable[Section]:
     used = [
         {**({"of": part.name} if len(parts) > 1 else {}), "task": task, **settings}
         for part in parts
-        for task, of_task in part.results["nano2"]["generation"].items()
+        for task, of_task in part.results.get("nano2", {}).get("generation", {}).items()
         for settings in of_task
     ]
     if used:

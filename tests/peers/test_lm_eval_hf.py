@@ -1,10 +1,12 @@
 """The LM class against lm-eval's own `hf` backend: the same artifact on disk, the same requests, float32, CPU."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 
 from evals.evaluation import load_tasks
@@ -146,6 +148,51 @@ def test_rendered_chats_agree(pair: tuple[HybridEvalLM, HFLM]) -> None:
         assert mine == (pytest.approx(theirs[0], abs=1e-4), theirs[1])
     asked = instances("generate_until", [(prompt, {"until": [], "max_gen_toks": 20})])
     assert ours.generate_until(asked) == hf.generate_until(asked, disable_tqdm=True)
+
+
+def test_a_file_of_chats_is_a_task_for_hf_as_well(pair: tuple[HybridEvalLM, HFLM], tmp_path: Path) -> None:
+    """Both through lm-eval, greedily: the same prompts, texts and scores."""
+    _, plain_hf = pair
+    wanted = {"letter": "e", "let_frequency": 1, "let_relation": "at least"}
+    grader = {
+        "name": "instructions",
+        "instruction_id_list": ["keywords:letter_frequency"],
+        "kwargs": [wanted],
+    }
+    lines = [
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief. /no_think"},
+                {"role": "user", "content": story(n)[:40]},
+            ],
+            "grader": grader,
+        }
+        for n in range(6)
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    greedy = {"max_gen_toks": 8, "do_sample": False}
+    hf = HFLM(
+        pretrained=plain_hf.pretrained, device="cpu", dtype="float32", batch_size=4, add_bos_token=False
+    )
+    ours = HybridEvalLM.from_artifact(Path(plain_hf.pretrained), chat=True)
+    found = []
+    for lm in (ours, hf):
+        results = simple_evaluate(
+            model=lm,
+            tasks=load_tasks([str(path)]),
+            apply_chat_template=True,
+            gen_kwargs=greedy,
+            bootstrap_iters=0,
+        )
+        found.append(
+            [
+                (sample["arguments"], sample["resps"], sample["score"])
+                for sample in results["samples"]["chats"]
+            ]
+        )
+    assert found[0] == found[1]
+    assert len({score for *_, score in found[0]}) == 2
 
 
 def test_the_chat_template_and_the_lengths_agree(pair: tuple[HybridEvalLM, HFLM]) -> None:

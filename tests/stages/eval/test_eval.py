@@ -198,6 +198,13 @@ def test_an_unknown_task_names_the_nearest(name: str, hint: str, artifact: Path,
     assert "nano2_base" in caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["nowhere/chats.jsonl", "chats.jsonl.gz", "mine.yaml"])
+def test_a_task_file_that_is_not_there(name: str, artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file") as caught:
+        run(tmp_path / "out", model=artifact, tasks=[name])
+    assert caught.value.where == name
+
+
 def test_a_tokenizer_larger_than_the_embedding(artifact: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
