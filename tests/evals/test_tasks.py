@@ -24,7 +24,10 @@ from model.errors import ArtifactError, UsageError
 
 NAMES = [
     *("nano2_arc_easy", "nano2_piqa", "nano2_openbookqa", "nano2_lambada", "nano2_wikitext2"),
-    *("nano2_gsm8k", "nano2_svamp"),
+    *("nano2_gsm8k", "nano2_svamp", "nano2_mathgen"),
+]
+GRADED = [
+    *("nano2_ifeval", "nano2_humaneval", "nano2_humaneval_instruct", "nano2_mbpp", "nano2_mbpp_instruct"),
 ]
 
 
@@ -143,8 +146,11 @@ def mean(values: Any) -> float:
 class TestLoading:
     def test_the_manager_knows_these_tasks_and_no_others(self) -> None:
         manager = task_manager()
-        assert sorted(manager.all_subtasks) == sorted([*NAMES, *(f"nano2_ruler_{task}" for task in TASKS)])
+        assert sorted(manager.all_subtasks) == sorted(
+            [*NAMES, *GRADED, *(f"nano2_ruler_{task}" for task in TASKS)]
+        )
         assert sorted(load(["nano2_base", "nano2_math"])) == sorted(NAMES)
+        assert sorted(load(["nano2_code", "nano2_instruct"])) == sorted(GRADED)
 
     def test_works_from_any_working_directory(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.chdir(tmp_path)
@@ -152,8 +158,9 @@ class TestLoading:
 
     def test_lm_eval_alone_can_load_them(self) -> None:
         """As `lm_eval --include_path evals/tasks` does."""
-        tasks = TaskManager(include_path=str(evals.tasks.TASKS), include_defaults=False).load(NAMES)["tasks"]
-        assert sorted(tasks) == sorted(NAMES)
+        tasks = TaskManager(include_path=str(evals.tasks.TASKS), include_defaults=False)
+        names = sorted([*NAMES, *GRADED])
+        assert sorted(tasks.load(names)["tasks"]) == names
 
     def test_nothing_is_cached(self, copy: Path) -> None:
         """A file changed in place, with its size and time as before, gives its new rows."""
@@ -211,7 +218,7 @@ class TestLoading:
 def test_samples_are_small_and_their_licences_are_told() -> None:
     notice = (DATA / "NOTICE.md").read_text()
     files = sorted(DATA.glob("*.jsonl"))
-    assert len(files) == len(NAMES)
+    assert len(files) == 12
     for file in files:
         assert file.stat().st_size < 150_000
         assert f"| {file.name} | {len(rows(file.stem))} |" in notice
