@@ -71,7 +71,10 @@ def _convert(name: FormatName, row: dict[str, Any], place: str) -> tuple[dict[st
         raise ArtifactError(
             str(error), where=place, remedy=f"is this {name}? Repair the row, or leave it out with --skip-bad"
         ) from error
-    return line, parse_sample(line, place)
+    sample = parse_sample(line, place)
+    if not any(message.trace for message in sample.conversation):
+        line["thinking"] = False  # said, so that evaluation asks as training did
+    return line, sample
 
 
 def _features(sample: ChatSample) -> Iterator[str]:

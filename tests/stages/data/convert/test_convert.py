@@ -178,6 +178,14 @@ def test_the_artifact_holds_chat_jsonl(tmp_path: Path) -> None:
     assert json.loads((path.parent / "nano2.json").read_text())["kind"] == "dataset"
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_thinking_is_off_where_there_is_no_reasoning(tmp_path: Path, name: FormatName) -> None:
+    _, path, _ = _convert(tmp_path, name, [GOOD[name][0]])
+    [sample] = read_chat(path)
+    reasons = "reasoning_content" in str(GOOD[name][1])
+    assert sample.thinking is (None if reasons else False)
+
+
 def test_bad_rows_may_be_left_out_each_named(tmp_path: Path) -> None:
     rows = [GOOD["dolly"][0], {"x": 1}, GOOD["dolly"][0], {"instruction": "a"}]
     result, path, reporter = _convert(tmp_path, "dolly", rows, skip_bad=2)

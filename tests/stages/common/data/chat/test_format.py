@@ -106,6 +106,7 @@ def test_a_number_as_id_is_its_text(tmp_path: Path) -> None:
         ({**GOOD, "grader": {"name": "math", "answer": "4", "x": 1}}, "grader 'math': x"),
         ({**GOOD, "grader": "math"}, "grader: should be a valid dictionary, not 'math'"),
         ({**GOOD, "tools": {}}, "tools: should be a valid list, not {}"),
+        ({**GOOD, "tools": [{"function": 3}]}, "tools[0]: function is no JSON object"),
         ({**GOOD, "tools": [{"function": {}}]}, "tools[0]: has no name"),
         ({**GOOD, "tools": [{"name": "f"}, 3]}, "tools[1]: is no JSON object"),
         ({**GOOD, "tools": [{"name": "f", "parameters": 3}]}, "tools[0]: parameters is no JSON object"),
