@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model.config import ATTENTION, MAMBA, HybridConfig
 from model.errors import UsageError
-from model.inference.state import InferenceState, KeyValueCache, MambaState
+from model.inference.state import InferenceState, KeyValueCache, MambaState, Places
 from model.kernels.documents import Documents
 from model.layers.attention import Attention
 from model.layers.linear import Linear
@@ -53,10 +53,11 @@ class Block(nn.Module):
         compute_dtype: torch.dtype,
         documents: Documents | None,
         state: MambaState | KeyValueCache | None,
-        lengths: list[int] | None,
-        visible_BTS: Tensor | None,
+        places: Places | None,
     ) -> Tensor:
-        stepped = self._step(x_BTD, state) if x_BTD.dtype == compute_dtype else None
+        stepped = (
+            self._step(x_BTD, state, places) if x_BTD.shape[1] == 1 and x_BTD.dtype == compute_dtype else None
+        )
         if stepped is not None:
             return stepped
         normal_BTD = self.norm(x_BTD, compute_dtype)
@@ -65,15 +66,19 @@ class Block(nn.Module):
             return x_BTD + self.mixer(normal_BTD, documents, state)
         if isinstance(self.mixer, Attention):
             assert not isinstance(state, MambaState)
-            return x_BTD + self.mixer(normal_BTD, documents, state, lengths, visible_BTS)
+            return x_BTD + self.mixer(normal_BTD, documents, state, places)
         return x_BTD + self.mixer(normal_BTD)
 
-    def _step(self, x_BTD: Tensor, state: MambaState | KeyValueCache | None) -> Tensor | None:
-        """One token of one row in one compiled call; None where this block or device has none for the case."""
+    def _step(
+        self, x_B1D: Tensor, state: MambaState | KeyValueCache | None, places: Places | None
+    ) -> Tensor | None:
+        """One token of each row in one compiled call; None where this block or device has none for the case."""
         if isinstance(self.mixer, Mamba2) and isinstance(state, MambaState):
-            return self.mixer.block_step(x_BTD, self.norm, state)
+            return self.mixer.block_step(x_B1D, self.norm, state)
+        if isinstance(self.mixer, Attention) and isinstance(state, KeyValueCache) and places is not None:
+            return self.mixer.block_step(x_B1D, self.norm, state, places)
         if isinstance(self.mixer, MLP):
-            return self.mixer.block_step(x_BTD, self.norm)
+            return self.mixer.block_step(x_B1D, self.norm)
         return None
 
 
@@ -131,14 +136,12 @@ class HybridLM(nn.Module):
                 )
             documents = Documents.from_ids(document_ids_BT, input_ids_BT.shape)
         blocks: list[MambaState | KeyValueCache | None] = [None] * len(self.backbone.layers)
-        lengths, visible_BTS = None, None
+        places = None
         if state is not None:
-            blocks, lengths = state.blocks, state.lengths
-            if ATTENTION in self.config.pattern:
-                visible_BTS = state.visible_mask(input_ids_BT.shape[1], input_ids_BT.device)
+            blocks, places = state.blocks, state.places(input_ids_BT.shape[1], input_ids_BT.device)
         x_BTD = self.backbone.embeddings(input_ids_BT)
         for layer, block_state in zip(self.backbone.layers, blocks, strict=True):
-            x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, lengths, visible_BTS)
+            x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, places)
         if state is not None:
             state.advance(input_ids_BT.shape[1])
         return self.backbone.norm_f(x_BTD, self.activation_dtype)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,29 +47,58 @@ class MambaState:
 
 
 @dataclass
+class Places:
+    """Where the `new` tokens of a call stand: those of row b behind `lengths[b]` others."""
+
+    lengths: list[int]
+    new: int
+    device: torch.device
+
+    @cached_property
+    def lengths_B(self) -> Tensor:
+        return torch.tensor(self.lengths, device=self.device)
+
+    @cached_property
+    def visible_BTS(self) -> Tensor | None:
+        """bool: which cached tokens each new one sees, itself included; None when all see all."""
+        if self.new == 1 and len(set(self.lengths)) == 1:
+            return None
+        position_BT = self.lengths_B[:, None] + torch.arange(self.new, device=self.device)
+        key_position_S = torch.arange(self.end, device=self.device)
+        return key_position_S <= position_BT[..., None]
+
+    @property
+    def end(self) -> int:
+        """How many tokens the longest row has with its new ones."""
+        return max(self.lengths) + self.new
+
+
+@dataclass
 class KeyValueCache:
     """Keys and values [B, S, k, h]; the first `lengths[b]` of row b are valid."""
 
     key_BSkh: Tensor
     value_BSkh: Tensor
 
-    def append(self, key_BTkh: Tensor, value_BTkh: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Store T tokens behind each row's `lengths[b]`; returns keys and values up to the longest row's new end."""
-        new = key_BTkh.shape[1]
-        end = max(lengths) + new
-        capacity = self.key_BSkh.shape[1]
-        if end > capacity:
-            self.reserve(max(end, 2 * capacity, GROWTH))
+    def append(self, key_BTkh: Tensor, value_BTkh: Tensor, places: Places) -> tuple[Tensor, Tensor]:
+        """Store new tokens at their places; returns keys and values up to the longest row's new end."""
+        end, lengths = places.end, places.lengths
+        self.make_room(end)
         if len(set(lengths)) == 1:
             self.key_BSkh[:, lengths[0] : end] = key_BTkh
             self.value_BSkh[:, lengths[0] : end] = value_BTkh
         else:
             row_B1 = torch.arange(len(lengths), device=key_BTkh.device)[:, None]
-            first_B1 = torch.tensor(lengths, device=key_BTkh.device)[:, None]
-            place_BT = first_B1 + torch.arange(new, device=key_BTkh.device)
+            place_BT = places.lengths_B[:, None] + torch.arange(places.new, device=key_BTkh.device)
             self.key_BSkh[row_B1, place_BT] = key_BTkh
             self.value_BSkh[row_B1, place_BT] = value_BTkh
         return self.key_BSkh[:, :end], self.value_BSkh[:, :end]
+
+    def make_room(self, end: int) -> None:
+        """Room for `end` tokens a row, and for as many more as there are where it has to grow."""
+        capacity = self.key_BSkh.shape[1]
+        if end > capacity:
+            self.reserve(max(end, 2 * capacity, GROWTH))
 
     def reserve(self, tokens: int) -> None:
         """Make room for `tokens` a row. What there is moves if there is not enough."""
@@ -175,14 +205,9 @@ class InferenceState:
             if isinstance(block, KeyValueCache):
                 block.reserve(tokens)
 
-    def visible_mask(self, new: int, device: torch.device) -> Tensor | None:
-        """[B, T, S] bool: which cached tokens each of `new` tokens sees, itself included; None when all see all."""
-        if new == 1 and len(set(self.lengths)) == 1:
-            return None
-        first_B = torch.tensor(self.lengths, device=device)
-        position_BT = first_B[:, None] + torch.arange(new, device=device)
-        key_position_S = torch.arange(max(self.lengths) + new, device=device)
-        return key_position_S <= position_BT[..., None]
+    def places(self, new: int, device: torch.device) -> Places:
+        """Where `new` tokens of each row come to stand."""
+        return Places(self.lengths, new, device)
 
     def advance(self, new: int) -> None:
         self.lengths = [length + new for length in self.lengths]

@@ -15,6 +15,8 @@ from torch import Tensor
 MACHINE_TYPES = {torch.float32: types.float32, torch.bfloat16: types.uint16}
 """What stands for a tensor's numbers in a compiled function; a bfloat16 is its bits."""
 
+_POINTED_AT = {**MACHINE_TYPES, torch.int64: types.int64}
+
 
 class Loop:
     """A function over the addresses of tensors, some sizes and one number, compiled for the dtypes that it meets.
@@ -38,7 +40,7 @@ class Loop:
         call(*addresses, *sizes, number)
 
     def _compile(self, dtypes: tuple[torch.dtype, ...], sizes: int) -> Callable[..., None]:
-        pointers = [types.CPointer(MACHINE_TYPES[dtype]) for dtype in dtypes]
+        pointers = [types.CPointer(_POINTED_AT[dtype]) for dtype in dtypes]
         signature = types.void(*pointers, *[types.int64] * sizes, types.float32)
         # Sums may be split over vector lanes; NaN and infinity keep their meaning.
         options: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}

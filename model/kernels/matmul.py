@@ -4,7 +4,7 @@ On a CPU:
 - float32 with AVX-512: oneDNN's inner product by its operator, backward pass included. PyTorch sends these products to MKL,
   which keeps AVX-512 for Intel's processors and on AMD's runs at half the speed of oneDNN (docs/decisions.md).
 - bfloat16 on x86 without instructions for it: in float32, rounded. PyTorch's own loops run at a seventh of that rate.
-- one row without gradients, a token being decoded: `cpu_decoding.matvec`, in half the time.
+- few rows without gradients, tokens being decoded: `cpu_decoding.matmul`, in half the time or less.
 Everything else, other devices included, takes `torch.nn.functional.linear`.
 
 Shapes: n tokens, D inputs, F outputs.
@@ -20,6 +20,9 @@ from torch.autograd.function import once_differentiable
 
 from model.kernels import cpu_decoding
 
+MOST_ROWS = 8
+"""Of more rows, a library's product is as fast."""
+
 _WIDE_VECTORS = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Without AVX-512, MKL is the faster of the two."""
 
@@ -33,9 +36,10 @@ _BFLOAT16_IS_EMULATED = (
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
     """[..., D] -> [..., F] in the dtype of x. Differentiable."""
-    one_row = x.numel() == weight_FD.shape[1]
-    if one_row and x.is_contiguous() and cpu_decoding.serves(x, weight_FD.numel()):
-        return cpu_decoding.matvec(x, weight_FD, bias_F)
+    if x.numel() <= MOST_ROWS * weight_FD.shape[1] and cpu_decoding.serves_rows(
+        x, weight_FD, weight_FD.numel()
+    ):
+        return cpu_decoding.matmul(x, weight_FD, bias_F)
     if _widens(x.device, x.dtype):
         wide_bias_F = None if bias_F is None else bias_F.float()
         return linear(x.float(), weight_FD.float(), wide_bias_F).to(x.dtype)

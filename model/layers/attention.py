@@ -6,10 +6,12 @@ Shapes: B batch, T tokens, D hidden size, q query heads, k key/value heads, h he
 from torch import Tensor, nn
 
 from model.config import HybridConfig
-from model.inference.state import KeyValueCache
+from model.inference.state import KeyValueCache, Places
+from model.kernels import cpu_decoding
 from model.kernels.attention import cached_attention, causal_attention
 from model.kernels.documents import Documents
 from model.layers.linear import Linear
+from model.layers.norm import RMSNorm
 
 
 class Attention(nn.Module):
@@ -30,10 +32,9 @@ class Attention(nn.Module):
         x_BTD: Tensor,
         documents: Documents | None = None,
         cache: KeyValueCache | None = None,
-        lengths: list[int] | None = None,
-        visible_BTS: Tensor | None = None,
+        places: Places | None = None,
     ) -> Tensor:
-        """With a cache, the tokens follow `lengths[b]` cached ones and see what `visible_BTS` allows."""
+        """With a cache, the tokens follow the cached ones at their places."""
         query_BTqh, key_BTkh, value_BTkh = (
             projection(x_BTD).unflatten(-1, (-1, self.head_dim))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -41,7 +42,27 @@ class Attention(nn.Module):
         if cache is None:
             out_BTqh = causal_attention(query_BTqh, key_BTkh, value_BTkh, documents)
         else:
-            assert lengths is not None
-            key_BSkh, value_BSkh = cache.append(key_BTkh, value_BTkh, lengths)
-            out_BTqh = cached_attention(query_BTqh, key_BSkh, value_BSkh, visible_BTS)
+            assert places is not None
+            key_BSkh, value_BSkh = cache.append(key_BTkh, value_BTkh, places)
+            out_BTqh = cached_attention(query_BTqh, key_BSkh, value_BSkh, places.visible_BTS)
         return self.o_proj(out_BTqh.flatten(2))
+
+    def block_step(self, x_B1D: Tensor, norm: RMSNorm, cache: KeyValueCache, places: Places) -> Tensor | None:
+        """The block around this mixer, x + mixer(norm(x)), in one compiled call; None where there is none for the case."""
+        query = self.q_proj.weight
+        cached = places.end * len(places.lengths) * self.k_proj.weight.shape[0]
+        if not cpu_decoding.serves_rows(x_B1D, query, query.numel()) or cached > cpu_decoding.MOST_NUMBERS:
+            return None
+        cache.make_room(places.end)
+        return cpu_decoding.attention_block(
+            x_B1D,
+            norm.weight,
+            norm.eps,
+            query,
+            self.k_proj.weight,
+            self.v_proj.weight,
+            self.o_proj.weight,
+            cache.key_BSkh,
+            cache.value_BSkh,
+            places.lengths_B,
+        )

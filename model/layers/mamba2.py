@@ -95,13 +95,13 @@ class Mamba2(nn.Module):
             state.ssm_BHPN.copy_(final_BHPN)
         return self.out_proj(self.norm(y_BTHP.flatten(2), gate))
 
-    def block_step(self, x_11D: Tensor, norm: RMSNorm, state: MambaState) -> Tensor | None:
+    def block_step(self, x_B1D: Tensor, norm: RMSNorm, state: MambaState) -> Tensor | None:
         """The block around this mixer, x + mixer(norm(x)), in one compiled call; None where there is none for the case."""
         largest = max(self.in_proj.weight.numel(), self.out_proj.weight.numel())
-        if not cpu_decoding.serves_row(x_11D, self.in_proj.weight, largest):
+        if not cpu_decoding.serves_rows(x_B1D, self.in_proj.weight, largest):
             return None
         return cpu_decoding.mamba_block(
-            x_11D,
+            x_B1D,
             norm.weight,
             norm.eps,
             self.in_proj.weight,

@@ -23,11 +23,11 @@ class MLP(nn.Module):
             return squared_relu_mlp(x_BTD, self.up_proj.weight_as(x_BTD), self.down_proj.weight_as(x_BTD))
         return self.down_proj(squared_relu(self.up_proj(x_BTD)))
 
-    def block_step(self, x_11D: Tensor, norm: RMSNorm) -> Tensor | None:
+    def block_step(self, x_B1D: Tensor, norm: RMSNorm) -> Tensor | None:
         """The block around this mixer, x + mixer(norm(x)), in one compiled call; None where there is none for the case."""
         up_proj, down_proj = self.up_proj, self.down_proj
-        if not cpu_decoding.serves_row(x_11D, up_proj.weight, up_proj.weight.numel()):
+        if not cpu_decoding.serves_rows(x_B1D, up_proj.weight, up_proj.weight.numel()):
             return None
         return cpu_decoding.mlp_block(
-            x_11D, norm.weight, norm.eps, up_proj.weight, up_proj.bias, down_proj.weight, down_proj.bias
+            x_B1D, norm.weight, norm.eps, up_proj.weight, up_proj.bias, down_proj.weight, down_proj.bias
         )

@@ -1,23 +1,26 @@
 """The compiled loops of a decoding step against PyTorch's operations, and where they may not be used."""
 
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from numba import carray
 from torch import Tensor
 
 from model.hybrid import HybridLM
+from model.inference.state import InferenceState, KeyValueCache
 from model.kernels import cpu_decoding, cpu_loops, describe
+from model.kernels.compiled import Loop
 from model.kernels.matmul import linear
 from model.kernels.normalization import rms_norm
 from tests.model.miniatures import MINIATURES, miniature, randomized
-
-MAMBAS = [name for name, config in MINIATURES.items() if "M" in config.pattern]
 
 
 @contextmanager
@@ -38,8 +41,8 @@ def decoded(lm: HybridLM, prompt_BT: Tensor, tokens_BT: Tensor) -> tuple[Tensor,
     ]
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", MAMBAS)
+@pytest.mark.parametrize("batch", [1, 3, 9])
+@pytest.mark.parametrize("name", MINIATURES)
 def test_decoding_equals_pytorch_operations(name: str, batch: int) -> None:
     lm = randomized(MINIATURES[name])
     prompt_BT, tokens_BT = torch.randint(96, (batch, 5)), torch.randint(96, (batch, 6))
@@ -48,6 +51,30 @@ def test_decoding_equals_pytorch_operations(name: str, batch: int) -> None:
         expected, expected_states = decoded(lm, prompt_BT, tokens_BT)
     torch.testing.assert_close(hidden, expected, rtol=2e-4, atol=2e-4)
     torch.testing.assert_close(states, expected_states, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_rows_of_different_length_see_their_own_tokens(dtype: torch.dtype) -> None:
+    """Attention over caches of 3 to 300 tokens, with numbers behind the shorter rows that must not be seen."""
+    lm = randomized(miniature("*-*")).to(dtype)
+    states = []
+    for length in (300, 3, 64, 65):
+        state = lm.new_state()
+        lm.hidden_states(torch.randint(96, (1, length)), state=state)
+        states.append(state)
+    ours, expected = InferenceState.join(states), InferenceState.join(states)
+    for block in ours.blocks:
+        if isinstance(block, KeyValueCache):
+            for row, length in enumerate(ours.lengths):
+                block.key_BSkh[row, length:] = 1e6
+    for _ in range(3):
+        tokens_B1 = torch.randint(96, (4, 1))
+        hidden = lm.hidden_states(tokens_B1, state=ours)
+        with without_loops():
+            theirs = lm.hidden_states(tokens_B1, state=expected)
+        rounding = 5e-2 if dtype == torch.bfloat16 else 1e-4
+        torch.testing.assert_close(hidden, theirs, rtol=rounding, atol=rounding)
 
 
 @pytest.mark.parametrize("masters", [torch.float32, torch.bfloat16])
@@ -69,16 +96,20 @@ def test_bfloat16_decoding_is_as_near_to_float64_as_pytorch_operations(masters: 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (3, 7), (4, 64), (129, 33), (1024, 256)])
+@pytest.mark.parametrize("rows", [1, 2, 4, 7])
 @pytest.mark.parametrize("biased", [False, True])
-def test_matvec_is_the_product(outputs: int, inputs: int, biased: bool, dtype: torch.dtype) -> None:
+def test_matmul_is_the_product(
+    rows: int, outputs: int, inputs: int, biased: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, weight, bias = (
-        torch.randn(*shape).to(dtype) for shape in ((1, 1, inputs), (outputs, inputs), (outputs,))
+        torch.randn(*shape).to(dtype) for shape in ((rows, 1, inputs), (outputs, inputs), (outputs,))
     )
+    monkeypatch.setattr(torch.nn.functional, "linear", None)
     with torch.no_grad():
         y = linear(x, weight, bias if biased else None)
-    exact = torch.nn.functional.linear(x.double(), weight.double(), bias.double() if biased else None)
+    exact = x.double() @ weight.double().t() + (bias.double() if biased else 0)
     assert y.dtype == dtype
-    assert y.shape == (1, 1, outputs)
+    assert y.shape == (rows, 1, outputs)
     rounding = 2**-8 if dtype == torch.bfloat16 else 1e-6
     torch.testing.assert_close(y.double(), exact, rtol=rounding, atol=1e-5)
 
@@ -89,7 +120,7 @@ def test_bfloat16_is_rounded_as_pytorch_rounds() -> None:
     bits = torch.cat([halves, halves + 1, halves + 0x7FFF, halves + 0x8000, halves + 0x8001, halves + 0xFFFF])
     numbers = bits.view(torch.float32)
     rounded = torch.empty_like(numbers, dtype=torch.bfloat16)
-    cpu_loops.matvec([torch.ones(1), numbers, numbers, rounded], [len(numbers), 1, False], 0.0)
+    cpu_loops.matmul([torch.ones(1), numbers, numbers, rounded], [1, len(numbers), 1, False], 0.0)
     expected = numbers.to(torch.bfloat16)
     assert torch.equal(rounded.isnan(), expected.isnan())
     kept = ~expected.isnan()
@@ -148,27 +179,50 @@ def test_which_work_is_served(x: Tensor, numbers: int, served: bool) -> None:
     ("x", "weight", "served"),
     [
         (torch.ones(1, 1, 4), torch.ones(5, 4), True),
-        (torch.ones(2, 1, 4), torch.ones(5, 4), False),
-        (torch.ones(1, 2, 4), torch.ones(5, 4), False),
+        (torch.ones(9, 1, 4), torch.ones(5, 4), True),
+        (torch.ones(2**9, 1, 4), torch.ones(2**13, 4), True),
+        (torch.ones(2**9 + 1, 1, 4), torch.ones(2**13, 4), False),
         (torch.ones(1, 1, 4).bfloat16(), torch.ones(5, 4), False),
         (torch.ones(1, 1, 8)[..., ::2], torch.ones(5, 4), False),
     ],
 )  # fmt: skip
-def test_a_block_takes_one_token_of_one_row_in_one_dtype(x: Tensor, weight: Tensor, served: bool) -> None:
+def test_a_product_takes_so_many_rows_in_one_dtype(x: Tensor, weight: Tensor, served: bool) -> None:
     with torch.no_grad():
-        assert cpu_decoding.serves_row(x, weight, weight.numel()) == served
+        assert cpu_decoding.serves_rows(x, weight, weight.numel()) == served
 
 
-@pytest.mark.parametrize("block", ["mamba_block", "mlp_block"])
-def test_one_row_runs_whole_blocks(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And more rows, which share a reading of the weights, do not."""
+@pytest.mark.parametrize(
+    ("block", "letter"), [("mamba_block", "M"), ("mlp_block", "-"), ("attention_block", "*")]
+)
+def test_whole_blocks_run_in_one_call(block: str, letter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one token of each row, and not for prompts."""
     calls: list[str] = []
     original = getattr(cpu_decoding, block)
     monkeypatch.setattr(cpu_decoding, block, lambda *a, **k: calls.append(block) or original(*a, **k))
     lm = randomized(miniature("M-*-M-"))
-    for rows in (1, 2):
+    for rows in (1, 5):
         decoded(lm, torch.ones(rows, 3, dtype=torch.long), torch.ones(rows, 1, dtype=torch.long))
-    assert len(calls) == lm.config.pattern.count("M" if block == "mamba_block" else "-")
+    assert len(calls) == 2 * lm.config.pattern.count(letter)
+
+
+@Loop
+def exponentials(x_at: Any, out_at: Any, count: int, _: float) -> None:
+    x, out = carray(x_at, count), carray(out_at, count)
+    for i in range(count):
+        out[i] = cpu_loops._exp(x[i])
+
+
+def test_exponentials_are_exact_to_the_last_places() -> None:
+    special = torch.tensor([0.0, -0.0, 1e-30, -1e-30, math.inf, -math.inf, math.nan])
+    numbers = torch.cat([torch.linspace(-110, 95, 200_001), special])
+    ours = torch.empty_like(numbers)
+    exponentials([numbers, ours], [len(numbers)], 0.0)
+    exact = numbers.double().exp()
+    normal = (numbers > -87.6) & (numbers < 88.3)
+    assert ((ours.double() - exact)[normal] / exact[normal]).abs().max() < 2e-7
+    far = numbers.abs() > 90
+    torch.testing.assert_close(ours[far], exact[far].float(), rtol=0, atol=1e-38)
+    assert ours[-1].isnan()
 
 
 def test_strided_inputs_are_read_right() -> None:
