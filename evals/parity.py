@@ -158,7 +158,7 @@ def _layers_compared(
     def compare_block(name: str, letter: str, their_parts: dict[str, Tensor]) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             with recorded_parts(ours[name], letter) as our_parts:
-                ours[name](inputs[0], torch.float32, None, None, None, None)
+                ours[name](inputs[0], torch.float32)
             error = _relative_error(our_parts[mixer_output(letter)], their_parts[mixer_output(letter)])
             part = _first_differing_part(lm.config, our_parts, their_parts, tolerance)
             drift = _relative_error(outputs[name], output)

@@ -51,9 +51,9 @@ class Block(nn.Module):
         self,
         x_BTD: Tensor,
         compute_dtype: torch.dtype,
-        documents: Documents | None,
-        state: MambaState | KeyValueCache | None,
-        places: Places | None,
+        documents: Documents | None = None,
+        state: MambaState | KeyValueCache | None = None,
+        places: Places | None = None,
     ) -> Tensor:
         stepped = (
             self._step(x_BTD, state, places) if x_BTD.shape[1] == 1 and x_BTD.dtype == compute_dtype else None

@@ -35,8 +35,8 @@ GROUPS: tuple[Group, ...] = (
 COMMANDS: tuple[Command, ...] = (
     Command("data tokenizer", "Train a byte-level BPE tokenizer.", _STAGES, "stages.data.stage:TOKENIZER"),
     Command("data prepare", "Tokenize, clean, blend and pack text.", _STAGES, "stages.data.stage:PREPARE"),
-    Command("data synth", "Make verified problems to teach and test.", _STAGES, "stages.data.stage:SYNTH"),
     Command("data convert", "Turn other formats into chat jsonl.", _STAGES, "stages.data.stage:CONVERT"),
+    Command("data synth", "Make verified problems to teach and test.", _STAGES, "stages.data.stage:SYNTH"),
     Command("data show", "Show tokens, lengths and masks of a dataset.", _STAGES, "stages.data.stage:SHOW"),
     Command("data longqa", "Append question-answer pairs to long text.", _STAGES, "stages.data.stage:LONGQA"),
     Command("pretrain", "Train a hybrid model from scratch.", _STAGES, "stages.pretrain.stage:STAGE"),
@@ -64,6 +64,9 @@ COMMANDS: tuple[Command, ...] = (
         "doctor", "Report devices, packages and the paths taken.", _SETUP, "nano2cli.commands.doctor:STAGE"
     ),
     Command("bench cpu", "Compare with transformers on this CPU.", _SETUP, "stages.bench.stage:CPU"),
+    Command(
+        "bench eval", "Compare with lm-eval's hf backend on this CPU.", _SETUP, "stages.bench.stage:EVAL"
+    ),
 )
 
 
