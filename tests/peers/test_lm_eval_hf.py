@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lm_eval import simple_evaluate
+from lm_eval import evaluate
 from lm_eval.api.instance import Instance
 
 from evals.evaluation import load_tasks
@@ -178,13 +178,10 @@ def test_a_file_of_chats_is_a_task_for_hf_as_well(pair: tuple[HybridEvalLM, HFLM
     ours = HybridEvalLM.from_artifact(Path(plain_hf.pretrained), chat=True)
     found = []
     for lm in (ours, hf):
-        results = simple_evaluate(
-            model=lm,
-            tasks=load_tasks([str(path)]),
-            apply_chat_template=True,
-            gen_kwargs=greedy,
-            bootstrap_iters=0,
-        )
+        (task,) = load_tasks([str(path)])
+        task.set_config("generation_kwargs", greedy, update=True)
+        task.set_fewshot_seed(0)
+        results = evaluate(lm, {"tasks": {"chats": task}}, apply_chat_template=True, bootstrap_iters=0)
         found.append(
             [
                 (sample["arguments"], sample["resps"], sample["score"])
