@@ -122,7 +122,7 @@ def samples(
         raise UsageError(
             f"{length} tokens are too few: with this tokenizer {least} are the least",
             where=f"RULER task {task}",
-            remedy=f"give a length of {least} or more, or leave the task out",
+            remedy=f"give a length of {least} or more, or leave the task out; nano2_ruler_short has those for short lengths",
         )
     return made
 

@@ -29,6 +29,4 @@ def task_manager(include: Sequence[Path] = (), metadata: Mapping[str, Any] | Non
             raise UsageError(
                 "no such directory of tasks", where=str(directory), remedy="give a folder of YAMLs"
             )
-    return TaskManager(
-        include_path=[TASKS, *include], include_defaults=False, metadata=dict(metadata or {})
-    )
+    return TaskManager(include_path=[TASKS, *include], include_defaults=False, metadata=dict(metadata or {}))
