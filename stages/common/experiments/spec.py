@@ -24,11 +24,15 @@ class _Part(BaseModel):
 
 
 class Run(_Part):
-    """One command: `nano2 STAGE`, a recipe's settings and over them those given here."""
+    """One command: `nano2 STAGE`, a recipe's settings and over them those given here.
+
+    after: runs that it needs besides those its settings refer to.
+    """
 
     stage: str
     recipe: Path | None = None
     settings: dict[str, Any] = {}
+    after: tuple[str, ...] = ()
 
 
 class Measure(_Part):
@@ -75,7 +79,7 @@ class Experiment(_Part):
     @model_validator(mode="after")
     def _names_are_known(self) -> "Experiment":
         for name, run in self.runs.items():
-            for other in references(run.settings):
+            for other in (*references(run.settings), *run.after):
                 if other not in self.runs:
                     raise ValueError(f"run {name!r} refers to @{other}, which is no run")
                 if SEED in other and SEED not in name:
@@ -122,14 +126,21 @@ class MadeRun(_Part):
     stage: str
     recipe: Path | None
     settings: dict[str, Any]
+    after: tuple[str, ...]
 
     @classmethod
     def of(cls, name: str, run: Run, seed: int | None) -> "MadeRun":
-        return cls(name=name, stage=run.stage, recipe=run.recipe, settings=_filled_in(run.settings, seed))
+        return cls(
+            name=name,
+            stage=run.stage,
+            recipe=run.recipe,
+            settings=_filled_in(run.settings, seed),
+            after=tuple(filled(other, seed) for other in run.after),
+        )
 
     @property
     def needs(self) -> set[str]:
-        return set(references(self.settings))
+        return {*references(self.settings), *self.after}
 
     def resolved(self, folder: Path) -> dict[str, Any]:
         """The settings with the paths of artifacts below `folder`."""
