@@ -14,6 +14,7 @@ import random
 import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from types import ModuleType
@@ -49,6 +50,8 @@ def main() -> None:
     try:
         for fact in _judged(job, tests, Channel(from_code, to_code), child):
             os.write(said, json.dumps(fact).encode() + b"\n")
+    except Stop:  # what was not said was not reached in time
+        pass
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         with suppress(OSError):  # it has ended, and was waited for
@@ -209,8 +212,12 @@ def _how_it_ended(child: int, error: BaseException) -> str:
     """Why the code's process says nothing more, or nothing that can be understood."""
     if isinstance(error, Stop):
         return "out of time"
-    pid, status = os.waitpid(child, os.WNOHANG)
-    if pid == 0:
+    for _ in range(100):  # a pipe is closed a little before its process has ended
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            break
+        time.sleep(0.01)
+    else:
         return f"the code's process says what cannot be read ({error})"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
