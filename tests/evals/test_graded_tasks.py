@@ -35,7 +35,7 @@ def answered(
 
 
 @needs_sandbox
-@pytest.mark.parametrize("limit", [20, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [11, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CODE)
 def test_code(name: str, limit: int | None) -> None:
     """Every tenth answer is planted: one that runs and gives nothing, one that is no Python."""

@@ -217,7 +217,7 @@ CHEATS = {
 @pytest.mark.parametrize("name", CHEATS)
 def test_cheats_do_not_pass(name: str) -> None:
     start = time.perf_counter()
-    verdict = run(CHEATS[name], "assert f(1) == 2", "assert all([f(1) == 2]) and abs(-1) == 1", seconds=2)
+    verdict = run(CHEATS[name], "assert f(1) == 2", "assert all([f(1) == 2]) and abs(-1) == 1", seconds=1)
     assert (verdict.score, verdict.parts["tests"]) == (0.0, 0.0), verdict
     assert time.perf_counter() - start < 10
 
