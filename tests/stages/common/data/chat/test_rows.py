@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.artifact.hashing import content_hash
+from model.chat.template import read_template
 from model.errors import ArtifactError
 from model.loss import IGNORED
 from stages.common.config import WeightedPath
@@ -250,15 +251,42 @@ class TestRefusals:
         with pytest.raises(ArtifactError, match=r"source a \(.*a.jsonl\): has no samples"):
             prepare(tmp_path, tokenizer, tmp_path / "a.jsonl")
 
+    def test_an_empty_file_is_met_before_the_next_is_read(
+        self, tmp_path: Path, tokenizer: ChatTokenizer
+    ) -> None:
+        (tmp_path / "a.jsonl").write_text("")
+        (tmp_path / "b.jsonl").write_text("{")
+        with pytest.raises(ArtifactError, match="has no samples"):
+            prepare(tmp_path, tokenizer, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+
+    def test_it_can_be_ended_from_outside(self, tmp_path: Path, tokenizer: ChatTokenizer) -> None:
+        path = write_chat(tmp_path / "a.jsonl", [reasoned(number) for number in range(9)])
+        calls_seen: list[int] = []
+
+        def check() -> None:
+            calls_seen.append(1)
+            if len(calls_seen) == 4:
+                raise KeyboardInterrupt
+
+        (tmp_path / "out").mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            prepare_chat(
+                [WeightedPath(path=path)], tokenizer.directory, ChatDataSettings(), tmp_path / "out", QuietReporter(),
+                check=check,
+            )  # fmt: skip
+        assert len(calls_seen) == 4
+        assert not (tmp_path / "out" / "dataset.json").exists()
+
     def test_other_data(self, tmp_path: Path, tokenizer: ChatTokenizer) -> None:
         (tmp_path / "a.txt").write_text("x")
         with pytest.raises(ArtifactError, match="is no chat jsonl"):
             prepare(tmp_path, tokenizer, tmp_path / "a.txt")
 
     def test_a_broken_template_is_met_by_chats_alone(self, tmp_path: Path, with_template: Any) -> None:
-        tokenizer = with_template("{% for m in messages %}{{ m.content }}{% endfor %}")
+        """One that spoils no sample here is refused all the same."""
+        tokenizer = with_template(read_template().replace("{%- if tools -%}", "{%- if false -%}"))
         chats = write_chat(tmp_path / "a.jsonl", [reasoned(1)])
-        with pytest.raises(ArtifactError, match="markers"):
+        with pytest.raises(ArtifactError, match="leaves out the list of tools"):
             prepare(tmp_path, tokenizer, chats)
         (tmp_path / "text").mkdir()
         texts = write_chat(tmp_path / "b.jsonl", [{"prompt": "a", "completion": "b"}])
