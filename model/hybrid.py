@@ -10,6 +10,7 @@ the logits are float32 at least, always.
 Shapes: B batch, T tokens, D hidden size, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,7 @@ class Block(nn.Module):
         normal_BTD = self.norm(x_BTD, compute_dtype)
         if isinstance(self.mixer, Mamba2):
             assert not isinstance(state, KeyValueCache)
-            return x_BTD + self.mixer(normal_BTD, documents, state)
+            return x_BTD + self.mixer(normal_BTD, documents, state, places)
         if isinstance(self.mixer, Attention):
             assert not isinstance(state, MambaState)
             return x_BTD + self.mixer(normal_BTD, documents, state, places)
@@ -120,12 +121,17 @@ class HybridLM(nn.Module):
         return InferenceState.empty(self.config, batch, dtype=self.activation_dtype, device=self.device)
 
     def hidden_states(
-        self, input_ids_BT: Tensor, document_ids_BT: Tensor | None = None, state: InferenceState | None = None
+        self,
+        input_ids_BT: Tensor,
+        document_ids_BT: Tensor | None = None,
+        state: InferenceState | None = None,
+        counts: Sequence[int] | None = None,
     ) -> Tensor:
         """[B, T, D] after the final norm, in the activation dtype: what `lm_head` reads.
 
         `document_ids_BT` marks packed documents, which never see each other. `state` continues the sequences it holds
-        and is updated in place; documents cannot be packed then.
+        and is updated in place; documents cannot be packed then. `counts`, with a state: only the first `counts[b]` tokens
+        of row b, one or more, are its own; what fills it up is not remembered, and its hidden states mean nothing.
         """
         documents = None
         if document_ids_BT is not None:
@@ -138,12 +144,12 @@ class HybridLM(nn.Module):
         blocks: list[MambaState | KeyValueCache | None] = [None] * len(self.backbone.layers)
         places = None
         if state is not None:
-            blocks, places = state.blocks, state.places(input_ids_BT.shape[1], input_ids_BT.device)
+            blocks, places = state.blocks, state.places(input_ids_BT.shape[1], input_ids_BT.device, counts)
         x_BTD = self.backbone.embeddings(input_ids_BT)
         for layer, block_state in zip(self.backbone.layers, blocks, strict=True):
             x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, places)
-        if state is not None:
-            state.advance(input_ids_BT.shape[1])
+        if state is not None and places is not None:
+            state.advance(places.counts)
         return self.backbone.norm_f(x_BTD, self.activation_dtype)
 
     def forward(

@@ -4,15 +4,14 @@
     completions = generator.run([Request(prompt_ids, max_tokens=64, stop=("\\n\\n",))])
 
 `add` and `step` are the same loop opened up: requests may join while others are being decoded, and `cancel` takes one out.
-A prompt is read by itself, in chunks; rows of a batch have different lengths and need no padding. Equal prompts that join
-together (samples of one question) are read once.
+Rows of a batch have different lengths and need no padding. Equal prompts that join together (samples of one question) are
+read once.
 
-Shapes: B rows being decoded, T tokens of a prompt, D hidden size, V vocabulary.
+Shapes: B rows being decoded, P prompts being read, V vocabulary.
 """
 
-import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -23,12 +22,11 @@ from torch import Tensor
 from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.inference.diagnosis import not_finite_error
+from model.inference.reading import Tokens, passes, read
 from model.inference.sampling import GREEDY, SamplingParams, sample
 from model.inference.slots import StateSlots
-from model.inference.state import InferenceState
 from model.inference.text import StopStrings, TextStream
 from model.inference.thinking import ThinkingBudget, ThinkingCloser, ThinkingEnd, ThinkingWatch
-from model.loss import token_cross_entropy
 
 
 class FinishReason(StrEnum):
@@ -95,7 +93,7 @@ class Generator:
     """Generates for any number of requests, at most `max_rows` of them at a time.
 
     `tokenizer` is a fast tokenizer of transformers; without one there is no text, no stop string and no thinking budget.
-    `prefill_chunk`: a prompt is read this many tokens at a time, which bounds the memory for its activations.
+    `prefill_chunk`: prompts are read this many tokens at a time, which bounds the memory for activations.
     """
 
     def __init__(
@@ -167,42 +165,30 @@ class Generator:
         updates: list[Update] = []
         while self._waiting and len(self._rows) < self._max_rows:
             free = self._max_rows - len(self._rows)
-            joining: dict[tuple[int, ...], list[_Row]] = {}
+            joining: dict[Tokens, list[_Row]] = {}
             for _ in range(min(free, len(self._waiting))):
                 row = self._waiting.popleft()
                 joining.setdefault(tuple(row.request.prompt_ids), []).append(row)
-            for prompt_ids, rows in joining.items():
-                updates += self._join(prompt_ids, rows)
+            for prompts in passes(list(joining), self._prefill_chunk):
+                updates += self._join(prompts, joining)
         return updates
 
-    def _join(self, prompt_ids: Sequence[int], rows: "Sequence[_Row]") -> list[Update]:
-        """Read a prompt, take the first token of each row, and keep a copy of the state for those that go on."""
-        asked = [row for row in rows if row.request.prompt_logprobs]
-        logits_1V, state, logprobs = self._read(prompt_ids, scored=bool(asked))
+    def _join(self, prompts: Sequence[Tokens], joining: "Mapping[Tokens, Sequence[_Row]]") -> list[Update]:
+        """Read prompts, take the first token of each row, and keep a copy of the state for those that go on."""
+        asked = [row for prompt in prompts for row in joining[prompt] if row.request.prompt_logprobs]
+        scored = list(dict.fromkeys(tuple(row.request.prompt_ids) for row in asked))
+        reading = read(self._lm, prompts, chunk=self._prefill_chunk, scored=scored)
         for row in asked:
-            row.completion.prompt_logprobs = [None, *logprobs]
-        updates = self._take(rows, logits_1V.expand(len(rows), -1))
-        going_on = [row for row in rows if row.completion.finish_reason is None]
-        if going_on:
-            self._slots.take(state, copies=len(going_on))
-            self._rows += going_on
+            row.completion.prompt_logprobs = [None, *reading.logprobs[tuple(row.request.prompt_ids)]]
+        rows = [(p, row) for p, prompt in enumerate(prompts) for row in joining[prompt]]
+        logits_PV = self._lm.logits(reading.last_PD)
+        updates = self._take([row for _, row in rows], logits_PV[[p for p, _ in rows]])
+        for p, prompt in enumerate(prompts):
+            going_on = [row for row in joining[prompt] if row.completion.finish_reason is None]
+            if going_on:
+                self._slots.take(reading.state, p, copies=len(going_on))
+                self._rows += going_on
         return updates
-
-    def _read(self, prompt_ids: Sequence[int], *, scored: bool) -> tuple[Tensor, InferenceState, list[float]]:
-        """Logits [1, V] after the prompt, the state there, and if wanted the log-probability of each token but the first."""
-        ids_1T = torch.tensor([prompt_ids], device=self._lm.device)
-        state, logprobs = self._lm.new_state(), []
-        for start in range(0, len(prompt_ids), self._prefill_chunk):
-            end = start + self._prefill_chunk
-            hidden_1TD = self._lm.hidden_states(ids_1T[:, start:end], state=state)
-            following_1T = ids_1T[:, start + 1 : end + 1]
-            if scored and following_1T.numel():
-                known_1TD = hidden_1TD[:, : following_1T.shape[1]]
-                losses = token_cross_entropy(known_1TD, self._lm.lm_head.weight, following_1T)
-                logprobs += (-losses.per_token[0]).tolist()
-        if not all(map(math.isfinite, logprobs)):
-            raise not_finite_error(self._lm, prompt_ids)
-        return self._lm.logits(hidden_1TD[:, -1]), state, logprobs
 
     def _decode(self) -> list[Update]:
         last_B1 = torch.tensor([[row.completion.token_ids[-1]] for row in self._rows], device=self._lm.device)

@@ -13,16 +13,14 @@ Shapes: B rows, T tokens, D hidden size, V vocabulary, n scored positions, p sco
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from model.hybrid import HybridLM
 from model.inference.diagnosis import not_finite_error
+from model.inference.reading import Tokens, passes, read
 from model.inference.state import InferenceState
-
-Tokens = tuple[int, ...]
 
 PACKED_ROW = 512
 """Short texts are packed into rows of about this many tokens: the quadratic attention of a longer row costs more than
@@ -161,17 +159,16 @@ class _Scorer:
     def _read_contexts(self, batch: Sequence[_Group]) -> tuple[Tensor, InferenceState]:
         """Last hidden state [groups, D] of each context, and a row of state for each continuation to be read.
 
-        Contexts of the same length, which are neighbours, are read together.
+        Contexts of about the same length, which are neighbours, are read together.
         """
         last, states = [], []
-        for _, same in groupby(batch, key=lambda group: len(group[0].context)):
-            groups = list(same)
-            state = self._lm.new_state(len(groups))
-            ids_BT = torch.tensor([group[0].context for group in groups], device=self._lm.device)
-            last.append(self._lm.hidden_states(ids_BT, state=state)[:, -1])
-            states.append(
-                state.select([b for b, group in enumerate(groups) for reading in group if reading.prefix])
-            )
+        contexts = [group[0].context for group in batch]
+        groups = iter(batch)
+        for together in passes(contexts, self._batch_tokens):
+            reading = read(self._lm, together, chunk=self._batch_tokens)
+            last.append(reading.last_PD)
+            copies = [len([one for one in next(groups) if one.prefix]) for _ in together]
+            states.append(reading.state.select([p for p, count in enumerate(copies) for _ in range(count)]))
         return torch.cat(last), InferenceState.join(states)
 
     def _keep(self, hidden_nD: Tensor, targets: "_Targets") -> None:

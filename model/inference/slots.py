@@ -32,12 +32,12 @@ class StateSlots:
         self._make_room(len(self), max(self._rows.lengths) + new)
         return self._rows
 
-    def take(self, state: InferenceState, copies: int = 1) -> None:
-        """Put the first row of `state` behind the rows in use, `copies` times."""
-        used, length = len(self), state.lengths[0]
+    def take(self, state: InferenceState, row: int = 0, copies: int = 1) -> None:
+        """Put a row of `state` behind the rows in use, `copies` times."""
+        used, length = len(self), state.lengths[row]
         self._make_room(used + copies, length)
-        for row in range(used, used + copies):
-            self._room.copy_row(row, state, 0)
+        for place in range(used, used + copies):
+            self._room.copy_row(place, state, row)
         self._rows = self._room.first_rows([*self._rows.lengths, *[length] * copies])
 
     def give_back(self, row: int) -> None:

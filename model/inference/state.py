@@ -48,15 +48,22 @@ class MambaState:
 
 @dataclass
 class Places:
-    """Where the `new` tokens of a call stand: those of row b behind `lengths[b]` others."""
+    """Where the tokens [B, T] of a call stand: those of row b behind `lengths[b]` others. `counts[b]` of them, one or more,
+    are its own; what is behind them fills the row up and is to leave no trace."""
 
     lengths: list[int]
+    counts: list[int]
     new: int
     device: torch.device
 
     @cached_property
     def lengths_B(self) -> Tensor:
         return torch.tensor(self.lengths, device=self.device)
+
+    @cached_property
+    def counts_B(self) -> Tensor | None:
+        """None where all rows are full."""
+        return torch.tensor(self.counts, device=self.device) if min(self.counts) < self.new else None
 
     @cached_property
     def visible_BTS(self) -> Tensor | None:
@@ -67,9 +74,21 @@ class Places:
         key_position_S = torch.arange(self.end, device=self.device)
         return key_position_S <= position_BT[..., None]
 
+    @cached_property
+    def beyond_BT(self) -> Tensor | None:
+        """bool: the tokens that fill a row up; None where there are none."""
+        if self.counts_B is None:
+            return None
+        return torch.arange(self.new, device=self.device) >= self.counts_B[:, None]
+
+    @property
+    def first(self) -> bool:
+        """No row has any tokens yet."""
+        return not any(self.lengths)
+
     @property
     def end(self) -> int:
-        """How many tokens the longest row has with its new ones."""
+        """How many tokens the longest row has with the new ones."""
         return max(self.lengths) + self.new
 
 
@@ -205,12 +224,15 @@ class InferenceState:
             if isinstance(block, KeyValueCache):
                 block.reserve(tokens)
 
-    def places(self, new: int, device: torch.device) -> Places:
-        """Where `new` tokens of each row come to stand."""
-        return Places(self.lengths, new, device)
+    def places(self, new: int, device: torch.device, counts: Sequence[int] | None = None) -> Places:
+        """Where `new` tokens of each row come to stand, of which `counts[b]` count (None: all of them)."""
+        return Places(
+            self.lengths, [new] * len(self.lengths) if counts is None else list(counts), new, device
+        )
 
-    def advance(self, new: int) -> None:
-        self.lengths = [length + new for length in self.lengths]
+    def advance(self, counts: Sequence[int]) -> None:
+        """Row b has `counts[b]` tokens more."""
+        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
 
 
 def _with_capacity(cached_BSkh: Tensor, capacity: int) -> Tensor:

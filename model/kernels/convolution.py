@@ -36,11 +36,22 @@ def split_causal_conv(
     return _CausalConv.apply(x_BTC, weight_CK, bias_C, runs_BT, widths)
 
 
-def causal_conv_step(x_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, state_BJC: Tensor) -> Tensor:
-    """As `causal_conv` for tokens that follow others. `state_BJC` holds the K - 1 inputs before; updated in place."""
+def causal_conv_step(
+    x_BTC: Tensor,
+    weight_CK: Tensor,
+    bias_C: Tensor | None,
+    state_BJC: Tensor,
+    counts_B: Tensor | None = None,
+) -> Tensor:
+    """As `causal_conv` for tokens that follow others. `state_BJC` holds the K - 1 inputs before; updated in place, to those
+    before the end of row b's first `counts_B[b]` tokens (None: of all)."""
     history = state_BJC.shape[1]
     window_BSC = torch.cat([state_BJC, x_BTC], dim=1)
-    state_BJC.copy_(window_BSC[:, -history:])
+    if counts_B is None:
+        state_BJC.copy_(window_BSC[:, -history:])
+    else:
+        place_BJ = counts_B[:, None] + torch.arange(history, device=counts_B.device)
+        state_BJC.copy_(window_BSC.gather(1, place_BJ[..., None].expand_as(state_BJC)))
     if x_BTC.shape[1] == 1:
         y_BC = window_BSC.mul_(weight_CK.t()).sum(1)
         return F.silu(y_BC if bias_C is None else y_BC.add_(bias_C), inplace=True)[:, None]

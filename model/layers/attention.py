@@ -44,7 +44,10 @@ class Attention(nn.Module):
         else:
             assert places is not None
             key_BSkh, value_BSkh = cache.append(key_BTkh, value_BTkh, places)
-            out_BTqh = cached_attention(query_BTqh, key_BSkh, value_BSkh, places.visible_BTS)
+            if places.first:
+                out_BTqh = causal_attention(query_BTqh, key_BTkh, value_BTkh)
+            else:
+                out_BTqh = cached_attention(query_BTqh, key_BSkh, value_BSkh, places.visible_BTS)
         return self.o_proj(out_BTqh.flatten(2))
 
     def block_step(self, x_B1D: Tensor, norm: RMSNorm, cache: KeyValueCache, places: Places) -> Tensor | None:

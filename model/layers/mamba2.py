@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import HybridConfig
-from model.inference.state import MambaState
+from model.inference.state import MambaState, Places
 from model.kernels import cpu_decoding
 from model.kernels.convolution import causal_conv_step, split_causal_conv
 from model.kernels.documents import Documents
@@ -47,9 +47,13 @@ class Mamba2(nn.Module):
         self.out_proj = Linear(config.mamba_width, config.hidden_size, bias=config.use_bias)
 
     def forward(
-        self, x_BTD: Tensor, documents: Documents | None = None, state: MambaState | None = None
+        self,
+        x_BTD: Tensor,
+        documents: Documents | None = None,
+        state: MambaState | None = None,
+        places: Places | None = None,
     ) -> Tensor:
-        """With a state, the tokens follow those it has seen; it is updated in place."""
+        """With a state, the tokens follow those it has seen; it is updated in place, by those that count."""
         batch, length, _ = x_BTD.shape
         if state is not None and length == 1 and cpu_decoding.serves(x_BTD, state.ssm_BHPN.numel()):
             mixed_B1W = cpu_decoding.mamba_step(
@@ -62,7 +66,11 @@ class Mamba2(nn.Module):
         if state is None:
             x, B, C = split_causal_conv(xBC_BTC, weight_CK, bias_C, documents, self.conv_split)
         else:
-            xBC_BTC = causal_conv_step(xBC_BTC, weight_CK, bias_C, state.conv_BJC)
+            counts_B = None if places is None else places.counts_B
+            xBC_BTC = causal_conv_step(xBC_BTC, weight_CK, bias_C, state.conv_BJC, counts_B)
+            if places is not None and places.beyond_BT is not None:
+                # A time step of zero, softplus(-inf), neither adds to the state nor lets it decay.
+                dt_BTH = dt_BTH.masked_fill(places.beyond_BT[..., None], -torch.inf)
             x, B, C = xBC_BTC.split(self.conv_split, dim=-1)
         if state is not None and length == 1:
             y_BHP = scan_step(

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -148,8 +149,8 @@ def test_a_decode_that_forgets_its_state(
         monkeypatch.setattr(cpu_decoding, "MOST_NUMBERS", 0)
     original = InferenceState.advance
 
-    def forgetful(self: InferenceState, new: int) -> None:
-        original(self, new)
+    def forgetful(self: InferenceState, counts: Sequence[int]) -> None:
+        original(self, counts)
         for block in self.blocks:
             if isinstance(block, MambaState):
                 block.ssm_BHPN.zero_()
