@@ -7,6 +7,7 @@ import yaml
 
 from nano2cli.recipe import load_recipe
 from nano2cli.registry import find_command
+from stages.common.experiments.running import all_settings
 from stages.common.experiments.spec import read_experiment
 from stages.common.stage import load_target
 
@@ -28,4 +29,4 @@ def test_an_experiment_names_known_stages_and_settings(path: Path) -> None:
     for run in read_experiment(path).made().values():
         command = find_command(run.stage)
         assert command is not None
-        load_target(command.target).config.model_validate(run.resolved(Path("artifacts")))
+        load_target(command.target).config.model_validate(all_settings(run, Path("artifacts")))

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -42,7 +43,7 @@ def make_runs(experiment: Experiment, folder: Path, log: Callable[[str], None]) 
 
 def _make(run: MadeRun, folder: Path, threads: int) -> None:
     out, recipe, output = folder / run.name, folder / f"{run.name}.yaml", folder / f"{run.name}.log"
-    settings = {**_settings_of(run.recipe), **run.resolved(folder)}
+    settings = all_settings(run, folder)
     recipe.write_text(yaml.safe_dump({"stage": run.stage, **settings}, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "nano2cli", *run.stage.split(), "--config", str(recipe), "-o", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -59,7 +60,12 @@ def _make(run: MadeRun, folder: Path, threads: int) -> None:
         )
 
 
-def _settings_of(recipe: Path | None) -> Mapping[str, object]:
+def all_settings(run: MadeRun, folder: Path) -> dict[str, Any]:
+    """The settings of a run's recipe and over them its own. UsageError if the recipe cannot be read."""
+    return {**_settings_of(run.recipe), **run.resolved(folder)}
+
+
+def _settings_of(recipe: Path | None) -> Mapping[str, Any]:
     if recipe is None:
         return {}
     try:
