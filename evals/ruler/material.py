@@ -45,7 +45,9 @@ class Questions:
 def essay_sentences() -> tuple[tuple[str, ...], ...]:
     """The essays, one behind the other, as sentences of words."""
     return tuple(
-        tuple(sentence.split()) for row in _rows("ruler_essays.jsonl.gz") for sentence in _split(row["text"])
+        tuple(sentence.split())
+        for row in _rows("ruler_essays.jsonl.gz", "text")
+        for sentence in _split(row["text"])
     )
 
 
@@ -56,7 +58,7 @@ def _split(paragraph: str) -> list[str]:
 
 @cache
 def words() -> Words:
-    rows = _rows("ruler_words.jsonl.gz")
+    rows = _rows("ruler_words.jsonl.gz", "word", "kinds")
     return Words(
         tuple(row["word"] for row in rows),
         tuple(row["word"] for row in rows if "adjective" in row["kinds"]),
@@ -66,7 +68,7 @@ def words() -> Words:
 
 @cache
 def questions() -> Questions:
-    rows = _rows("ruler_squad.jsonl.gz")
+    rows = _rows("ruler_squad.jsonl.gz", "title", "context", "question", "answers")
     paragraphs = {text: index for index, text in enumerate(dict.fromkeys(row["context"] for row in rows))}
     articles: dict[str, dict[int, None]] = {}
     for row in rows:
@@ -79,13 +81,17 @@ def questions() -> Questions:
     return Questions(tuple(asked), tuple(paragraphs))
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
+def _rows(name: str, *keys: str) -> list[dict[str, Any]]:
+    """At least one, each with the keys."""
     try:
         with gzip.open(DATA / name, "rt", encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            rows = [json.loads(line) for line in file]
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ArtifactError(
-            f"cannot be read ({error})",
-            where=str(DATA / name),
-            remedy="restore the file from the nano2 distribution",
-        ) from error
+        raise _damaged(name, f"cannot be read ({error})") from error
+    if not rows or not all(isinstance(row, dict) and set(keys) <= row.keys() for row in rows):
+        raise _damaged(name, f"has not {', '.join(keys)} in every line")
+    return rows
+
+
+def _damaged(name: str, what: str) -> ArtifactError:
+    return ArtifactError(what, where=str(DATA / name), remedy="restore the file from the nano2 distribution")
