@@ -64,7 +64,9 @@ class TestStripTraces:
         assert copies[0].place == f"a.jsonl line {int(number) + 1} (without its reasoning)"
 
     def test_none_and_all(self) -> None:
-        assert len(self.strip(SAMPLES[:50], 0.0)[0]) == 50
+        versions, step = self.strip(SAMPLES[:50], 0.0)
+        assert len(versions) == 50
+        assert step.describe() == []
         assert len(self.strip(SAMPLES[:50], 1.0)[0]) == 100
 
     def test_a_switch_for_thinking_is_overridden_and_other_turns_stay(self, tokenizer: ChatTokenizer) -> None:
@@ -155,6 +157,15 @@ class TestTruncateTraces:
             f"{step.drawn - step.cut} no longer than that and left whole"
         ]
 
+    def test_samples_without_reasoning_do_not_count(self, tokenizer: ChatTokenizer) -> None:
+        plain = [parse_sample({"messages": [user("a"), assistant("b")]}, "x")]
+        versions, step = self.cut(tokenizer, plain, 1, 1)
+        assert versions == plain
+        assert (step.reasoning, step.drawn) == (0, 0)
+        versions, step = self.cut(tokenizer, SAMPLES[:5], 1, 1, share=0.0)
+        assert versions == SAMPLES[:5]
+        assert step.describe() == []
+
     def test_every_turn_with_reasoning_is_cut(self, tokenizer: ChatTokenizer) -> None:
         long = story(3, 100)
         line = {
@@ -230,7 +241,7 @@ class TestDecontamination:
         assert step.keeps(self.sample(" ".join(self.QUESTION.split()[2:14])))  # twelve
         assert step.keeps(self.sample(self.QUESTION.replace("does", "then does")))
         assert step.left_out == 1
-        first, second = step.describe()
+        first, second = step.describe()  # and no more: no line was too short
         assert first == "decontaminate: 1 samples share 13 words in a row with evaluation data"
         assert f"for example a.jsonl line 3 and {tmp_path / 'eval.jsonl'} line 1" in second
         assert "barrels of salted fish does the old miller" in second
@@ -256,6 +267,9 @@ class TestDecontamination:
         assert found is not None
         assert (found.words, found.place[-6:]) == ("five six seven", "line 2")
         assert words.too_short == 1
+        assert Decontaminate(words).describe()[-1] == (
+            "1 evaluation lines have no 3 words in a row and were not compared"
+        )
         assert words.find(self.sample("two three four")) is None  # no run crosses a row
 
     def test_text_files_and_scripts_without_spaces(self, tmp_path: Path) -> None:
