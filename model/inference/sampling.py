@@ -6,10 +6,12 @@ else is in the batch, and a request that leaves and comes back goes on as if it 
 Shapes: B batch rows, R the rows among them that are drawn together, V vocabulary.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.errors import UsageError
@@ -48,6 +50,12 @@ class SamplingParams:
         return self.top_k > 0 or self.top_p < 1
 
 
+_LOOKED_AT = 128
+"""So many of the most probable tokens nearly always hold what top-p keeps; eight times as many if they do not."""
+
+_ROUNDING = 1e-6
+"""Probabilities that add up to top_p less this have reached it."""
+
 GREEDY = SamplingParams(temperature=0.0)
 
 
@@ -71,39 +79,75 @@ def sample(
 ) -> Sampled:
     """One token a row. `positions[b]` is how many tokens row b's request has generated before this one; `forced[b]`, if
     given, is the token that is taken in place of a drawn one."""
-    normalizer_B1 = torch.logsumexp(logits_BV, dim=1, keepdim=True)
     token_B = logits_BV.argmax(dim=1)
     for filters in (False, True):
         rows = [row for row, rule in enumerate(params) if not rule.greedy and rule.filters == filters]
         if rows:
             chosen = [params[row] for row in rows]
             draws = [uniform(params[row].seed, positions[row]) for row in rows]
-            draw_R1 = torch.tensor(draws, dtype=torch.float64, device=logits_BV.device)[:, None]
-            token_B[rows] = _draw(logits_BV[rows], chosen, draw_R1, filters=filters)
+            token_B[rows] = (_draw_filtered if filters else _draw)(logits_BV[rows], chosen, draws)
     for row, token in enumerate(forced):
         if token is not None:
             token_B[row] = token
-    logprob_B1 = logits_BV.gather(1, token_B[:, None]) - normalizer_B1
-    return Sampled(token_B, logprob_B1[:, 0], normalizer_B1[:, 0].isfinite())
+    logprob_B = logits_BV.log_softmax(1).gather(1, token_B[:, None])[:, 0]
+    return Sampled(token_B, logprob_B, logprob_B.isfinite())
 
 
-def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], draw_R1: Tensor, *, filters: bool) -> Tensor:
-    """[R] tokens by inversion of the cumulative distribution, in float64: its last steps are as small as 1 / V."""
-    temperature_R1 = draw_R1.new_tensor([rule.temperature for rule in params])[:, None]
-    probability_RV = torch.softmax(logits_RV.double() / temperature_R1, dim=1)
-    order_RV = None
-    if filters:
-        probability_RV, order_RV = probability_RV.sort(dim=1, descending=True, stable=True)
-        vocab = probability_RV.shape[1]
-        top_k_R1 = torch.tensor([[rule.top_k or vocab] for rule in params], device=logits_RV.device)
-        probability_RV.masked_fill_(torch.arange(vocab, device=logits_RV.device) >= top_k_R1, 0.0)
-        top_p_R1 = draw_R1.new_tensor([rule.top_p for rule in params])[:, None]
-        before_RV = probability_RV.cumsum(1) - probability_RV
-        probability_RV.masked_fill_(before_RV >= top_p_R1 * probability_RV.sum(1, keepdim=True), 0.0)
-    cumulative_RV = probability_RV.cumsum(1)
+def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], draws: Sequence[float]) -> Tensor:
+    """[R] tokens of the whole distribution."""
+    return _invert(_tempered(logits_RV, params).softmax(1), draws)
+
+
+def _draw_filtered(logits_RV: Tensor, params: Sequence[SamplingParams], draws: Sequence[float]) -> Tensor:
+    """[R] tokens of those that top-k and top-p keep. As many of the most probable ones are looked at as a row needs, for
+    sorting a whole vocabulary takes longer than the network of a small model."""
+    tempered_RV = _tempered(logits_RV, params)
+    total_R1 = tempered_RV.logsumexp(1, keepdim=True)
+    vocab = logits_RV.shape[1]
+    token_R = torch.empty(len(params), dtype=torch.long, device=logits_RV.device)
+    pending = list(range(len(params)))
+    looked_at = _LOOKED_AT
+    while pending:
+        looked_at = min(looked_at, vocab)
+        value_RK, id_RK = tempered_RV[pending].topk(looked_at, dim=1)
+        probability_RK = (value_RK - total_R1[pending]).exp()
+        kept_RK, complete_R = _kept(probability_RK, [params[row] for row in pending], vocab)
+        index_R = _invert(probability_RK * kept_RK, [draws[row] for row in pending])
+        token_R[pending] = id_RK.gather(1, index_R[:, None])[:, 0]
+        pending = [row for row, complete in zip(pending, complete_R.tolist(), strict=True) if not complete]
+        looked_at *= 8
+    return token_R
+
+
+def _kept(probability_RK: Tensor, params: Sequence[SamplingParams], vocab: int) -> tuple[Tensor, Tensor]:
+    """Of the K most probable tokens in order: which ones a rule keeps, bool [R, K], and whether it keeps no others, [R]."""
+    device, looked_at = probability_RK.device, probability_RK.shape[1]
+    top_k_R1 = torch.tensor([[rule.top_k or vocab] for rule in params], device=device)
+    top_p_R1 = torch.tensor(
+        [[rule.top_p if rule.top_p < 1 else math.inf] for rule in params], dtype=torch.float64, device=device
+    )
+    in_top_k_RK = torch.arange(looked_at, device=device) < top_k_R1
+    cumulative_RK = (probability_RK * in_top_k_RK).cumsum(1, dtype=torch.float64)
+    mass_R1 = torch.where(top_k_R1 < vocab, cumulative_RK[:, -1:], 1.0)  # what top_p is a share of
+    before_RK = F.pad(cumulative_RK[:, :-1], (1, 0))
+    kept_RK = in_top_k_RK & (before_RK < top_p_R1 * mass_R1 - _ROUNDING)
+    kept_RK[:, 0] = True
+    complete_R = (
+        (looked_at == vocab) | (top_k_R1[:, 0] <= looked_at) | ~kept_RK[:, -1] & (top_k_R1[:, 0] >= vocab)
+    )
+    return kept_RK, complete_R
+
+
+def _tempered(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    return logits_RV / logits_RV.new_tensor([[rule.temperature] for rule in params])
+
+
+def _invert(probability_RV: Tensor, draws: Sequence[float]) -> Tensor:
+    """[R] indices by inversion of the cumulative distribution, in float64: its last steps are as small as 1 / V."""
+    cumulative_RV = probability_RV.cumsum(1, dtype=torch.float64)
+    draw_R1 = cumulative_RV.new_tensor([[draw] for draw in draws])
     index_R1 = torch.searchsorted(cumulative_RV, draw_R1 * cumulative_RV[:, -1:], right=True)
-    index_R1.clamp_(max=cumulative_RV.shape[1] - 1)
-    return (index_R1 if order_RV is None else order_RV.gather(1, index_R1))[:, 0]
+    return index_R1.clamp_(max=cumulative_RV.shape[1] - 1)[:, 0]
 
 
 def uniform(seed: int, position: int) -> float:

@@ -194,9 +194,11 @@ class _Scorer:
             logits_nV = self._lm.logits(hidden_nD[start : start + rows])
             here = ((position_p >= start) & (position_p < start + rows)).nonzero()[:, 0]
             position, token = position_p[here] - start, token_p[here]
-            normalizer_n, best_n = logits_nV.logsumexp(1), logits_nV.argmax(1)
-            logprob_p[here.cpu()] = (logits_nV[position, token] - normalizer_n[position]).cpu()
-            greedy_p[here.cpu()] = (best_n[position] == token).cpu()
+            greedy = logits_nV[position, token] == logits_nV.amax(1)[position]
+            # argmax is slow, and only needed to decide between tokens that share the highest logit.
+            greedy[greedy.clone()] = logits_nV[position[greedy]].argmax(1) == token[greedy]
+            logprob_p[here.cpu()] = logits_nV.log_softmax(1)[position, token].cpu()
+            greedy_p[here.cpu()] = greedy.cpu()
         return logprob_p, greedy_p
 
 

@@ -105,3 +105,44 @@ def test_rows_that_are_not_finite_are_told() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         SamplingParams(**wrong)  # type: ignore[arg-type]
+
+
+def by_sorting(row: torch.Tensor, rule: SamplingParams, position: int) -> int:
+    """The token of a rule as its definition says: sort all, keep what top-k and then top-p keep, invert."""
+    probability = (row.double() / rule.temperature).softmax(0)
+    probability, order = probability.sort(descending=True, stable=True)
+    if rule.top_k:
+        probability[rule.top_k :] = 0
+    before = probability.cumsum(0) - probability
+    probability[before >= rule.top_p * probability.sum()] = 0
+    cumulative = probability.cumsum(0)
+    target = uniform(rule.seed, position) * cumulative[-1]
+    return int(order[(cumulative > target).nonzero()[0, 0]])
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 6.0])
+def test_filtered_draws_are_those_of_the_sorted_distribution(spread: float) -> None:
+    """Flat distributions, of which top-p keeps thousands of tokens, and steep ones; all rules in one batch."""
+    vocab, rows = 3000, 60
+    logits_BV = torch.randn(rows, vocab, generator=torch.Generator().manual_seed(1)) * spread
+    rules = [
+        SamplingParams(
+            0.4 + row % 3, top_p=(0.1, 0.95, 1.0, 0.999)[row % 4], top_k=(0, 3, 700)[row % 3], seed=row
+        )
+        for row in range(rows)
+    ]
+    tokens = sample(logits_BV, rules, range(rows)).token_B.tolist()
+    filtered = [row for row in range(rows) if rules[row].filters]
+    assert len(filtered) == 55
+    for row in filtered:
+        assert tokens[row] == by_sorting(logits_BV[row], rules[row], row), rules[row]
+
+
+def test_a_forced_token_is_taken_with_the_models_logprob() -> None:
+    logits_BV = logits(3)
+    rules = [GREEDY, SamplingParams(1.0, top_p=0.5, seed=4), SamplingParams(1.0, seed=4)]
+    sampled = sample(logits_BV, rules, [0, 0, 0], [7, 9, None])
+    assert sampled.token_B.tolist()[:2] == [7, 9]
+    assert sampled.token_B[2] == sample(logits_BV, rules, [0, 0, 0]).token_B[2]
+    expected = logits_BV.log_softmax(1).gather(1, sampled.token_B[:, None])[:, 0]
+    torch.testing.assert_close(sampled.logprob_B, expected)
