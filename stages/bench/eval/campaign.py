@@ -43,13 +43,16 @@ class Measurer:
         self._directory, self._mix, self._threads, self._bar = directory, mix, threads, bar
 
     def run(self) -> Campaign:
-        self._measure(Setting("nano2", REFERENCE), KINDS)
+        for rows in self._mix.rows:
+            self._measure(
+                Setting("nano2", REFERENCE, rows), KINDS if rows == self._mix.rows[0] else ("generate",)
+            )
         self._sweep_batches()
         for dtype in self._mix.dtypes[1:]:
-            self._measure(Setting("nano2", dtype), KINDS)
-            self._measure_together(
-                {kind: Setting("hf", dtype, self.campaign.best(kind, "hf").batch) for kind in KINDS}
-            )
+            for side in SIDES:
+                self._measure_together(
+                    {kind: Setting(side, dtype, self.campaign.best(kind, side).batch) for kind in KINDS}
+                )
         for _ in range(self._mix.rounds):
             for side in SIDES:
                 self._measure_together({kind: self.campaign.best(kind, side) for kind in KINDS})
@@ -75,8 +78,7 @@ class Measurer:
     def _measure(self, setting: Setting, kinds: Sequence[Kind]) -> None:
         if not kinds:
             return
-        batch = f", batch {setting.batch}" if setting.batch else ""
-        self._bar.update(0, now=f"{setting.side}, {setting.dtype}{batch}")
+        self._bar.update(0, now=f"{setting.side}, {setting.dtype}, batch {setting.batch}")
         measured = run_isolated(measure, setting, self._directory, self._mix, kinds, self._threads)
         for kind, answers in measured.items():
             self.campaign.seconds.setdefault((kind, setting), []).append(answers.seconds)

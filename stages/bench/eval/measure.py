@@ -123,7 +123,7 @@ def _set_up(threads: int) -> None:
 
 def _build(setting: Setting, directory: Path) -> Any:
     if setting.side == "nano2":
-        return HybridEvalLM.from_artifact(directory, dtype=setting.dtype)
+        return HybridEvalLM.from_artifact(directory, dtype=setting.dtype, batch_rows=setting.batch)
     if importlib.util.find_spec("accelerate") is None:
         raise PlanRefusedError("lm-eval's hf backend needs accelerate", remedy="pip install accelerate")
     from lm_eval.models.huggingface import HFLM

@@ -75,7 +75,7 @@ def _speed_rows(campaign: Campaign) -> list[Row]:
                         "kind": kind,
                         "side": setting.side,
                         "precision": setting.dtype,
-                        "batch": setting.batch or None,
+                        "batch": setting.batch,
                         "seconds": round(min(seconds), 3),
                         "slowest": round(max(seconds), 3),
                         "runs": len(seconds),

@@ -23,11 +23,11 @@ REFERENCE = "float32"
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to answer requests. `batch` is hf's batch size; 0: this side has a default that users get."""
+    """One way to answer requests. `batch`: hf's batch size; of nano2 the texts that are generated at a time."""
 
     side: Side
     dtype: str
-    batch: int = 0
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class Mix:
     """The requests and the plan of a run.
 
     documents: how many of each task, by kind. new_tokens: to generate for a request. batches: hf's batch sizes, tried from
-    the largest down. dtypes: precisions to try, the reference first. rounds: how often both sides' best settings take turns.
+    the largest down. rows: nano2's, of which the first also answers the kinds that know none. dtypes: precisions to try, the
+    reference first. rounds: how often both sides' best settings take turns.
     """
 
     documents: dict[Kind, dict[str, int]]
     new_tokens: int
     batches: tuple[int, ...]
+    rows: tuple[int, ...]
     dtypes: tuple[str, ...]
     rounds: int
 
@@ -58,6 +60,7 @@ FULL = Mix(
     },
     new_tokens=64,
     batches=(128, 64, 32, 16, 8, 4, 2, 1),
+    rows=(32, 128),
     dtypes=(REFERENCE, "bfloat16"),
     rounds=3,
 )
@@ -69,6 +72,7 @@ QUICK = Mix(
     },
     new_tokens=16,
     batches=(16,),
+    rows=(32,),
     dtypes=(REFERENCE,),
     rounds=1,
 )
