@@ -104,6 +104,14 @@ def test_every_kind_of_refusal_is_shown_once_with_its_reason(
     assert "refused: has no assistant turn to train on\nnext: repair or remove the line" in printed
 
 
+def test_nothing_but_broken_lines(tmp_path: Path, tokenizer_directory: Path) -> None:
+    shown, _ = _show(write(tmp_path / "a.jsonl", [{}]), mask=True, tokenizer=tokenizer_directory)
+    assert shown.metrics["refused"] == shown.metrics["samples_measured"] == 1
+    assert shown.metrics["trained_share"] == 0.0
+    assert "longest" not in shown.metrics
+    assert shown.data["rows"][0]["refused"]["what"] == "has no messages"
+
+
 def test_a_broken_template_is_shown_with_the_tokens(tmp_path: Path, tokenizer_directory: Path) -> None:
     directory = tmp_path / "tokenizer"
     shutil.copytree(tokenizer_directory, directory)

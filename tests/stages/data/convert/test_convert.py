@@ -68,6 +68,10 @@ def _with(name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
         (_with("toolrl", system="You are."), "system: lists no tools"),
         (_with("toolrl", system=TOOLRL["system"].replace("Parameters: {", "Parameters: {{")), "no JSON"),
         (_with("toolrl", system=TOOLRL["system"].replace("2. Name", "Name")), "system: no tool in"),
+        (
+            _with("toolrl", system=TOOLRL["system"].replace('{"name": {"description"', '{"x": 1, "name": {"description"')),
+            "system: a parameter is no object",
+        ),
         (_with("toolrl", prompt="hello"), "prompt: text outside of its tags: 'hello'"),
         (_with("toolrl", response="<think> a </think> b"), "response: text outside of its tags: 'b'"),
         (_with("toolrl", response="<tool_call>\n{x\n</tool_call>"), "response: a tool call: no JSON"),
@@ -78,6 +82,7 @@ def _with(name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
             "messages[0]: a part is of the unknown type 'image'",
         ),
         (_with("glaive", messages=[{"role": "tool_call", "content": "x"}]), "messages[0]: a tool call: no JSON"),
+        (_with("glaive", messages=[{"role": "tool_call", "content": "[1]"}]), "messages[0]: a tool call: no JSON object"),
         (_with("glaive", messages=[{"role": "tool_call", "content": '{"name": "f"}'}]), "a tool call's parameters: is"),
         (_with("glaive", messages=[{"role": "tool_call"}]), "messages[0]: a tool call is no JSON text"),
         (_with("glaive", messages=[{"role": "tool_response"}]), "messages[0].content: is missing"),
@@ -147,12 +152,22 @@ def test_sound_rows_that_teach_nothing_are_left_out(
         FORMATS[case[0]](case[1])
 
 
-def test_results_that_are_no_list_of_the_calls_stay_one_text() -> None:
-    message = {"role": "tool", "content": [{"type": "text", "value": '[{"title": "x"}]'}]}
+@pytest.mark.parametrize(
+    "given",
+    [
+        "plain",
+        '[{"title": "x"}]',
+        '[{"title": "x"}, {"title": "y"}]',
+        '[{"name": "area", "content": "1"}, {"name": "area"}]',
+        "[1, 2]",
+    ],
+)
+def test_results_that_are_no_list_of_the_calls_stay_one_text(given: str) -> None:
+    message = {"role": "tool", "content": [{"type": "text", "value": given}]}
     messages = [*REASON["messages"][:3], message, REASON["messages"][4]]  # type: ignore[index]
     line = FORMATS["reason-tool-use"]({**REASON, "messages": messages})
     assert [item for item in line["messages"] if item["role"] == "tool"] == [
-        {"role": "tool", "content": '[{"title": "x"}]'}
+        {"role": "tool", "content": given}
     ]
 
 
@@ -179,9 +194,12 @@ def test_the_artifact_holds_chat_jsonl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_thinking_is_off_where_there_is_no_reasoning(tmp_path: Path, name: FormatName) -> None:
-    _, path, _ = _convert(tmp_path, name, [GOOD[name][0]])
+def test_what_a_sample_has_is_told_and_thinking_is_off_without_reasoning(
+    tmp_path: Path, name: FormatName
+) -> None:
+    result, path, _ = _convert(tmp_path, name, [GOOD[name][0]])
     [sample] = read_chat(path)
+    assert result.metrics["with_grader"] == ("grader" in GOOD[name][1])
     reasons = "reasoning_content" in str(GOOD[name][1])
     assert sample.thinking is (None if reasons else False)
 
