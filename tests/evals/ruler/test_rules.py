@@ -1,5 +1,7 @@
 """The published rules of each task: how much is hidden, where it stands, and how often words come."""
 
+import dataclasses
+import random
 import re
 from collections import Counter
 from itertools import pairwise
@@ -11,6 +13,7 @@ from scipy import stats
 
 from evals.ruler.haystacks import NOISE, insert, place
 from evals.ruler.material import essay_sentences, questions, words
+from evals.ruler.needles import Distinct
 from evals.ruler.samples import TASKS, RulerSample, samples
 from evals.ruler.setting import POSITIONS
 from tests.evals.ruler.readers import (
@@ -77,6 +80,13 @@ class TestNeedles:
             kind = sample.answer_prefix.split()[3].removesuffix("s")
             assert kind == value
             assert sample.answer_prefix.split()[-1] == ("is" if len(sample.answers) == 1 else "are")
+
+    def test_nothing_is_drawn_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where there are six keys, six draws give all of them."""
+        few = dataclasses.replace(words(), adjectives=("red", "blue"), nouns=("fox", "dog", "cat"))
+        monkeypatch.setattr("evals.ruler.needles.words", lambda: few)
+        draw = Distinct("word", random.Random(1))
+        assert len({draw() for _ in range(6)}) == 6
 
     def test_any_key_of_several_may_be_asked(self, tokenizer: Any) -> None:
         """The asked needle is at each rank of depth about as often."""
