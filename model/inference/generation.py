@@ -12,8 +12,9 @@ Shapes: B rows being decoded, P prompts being read, V vocabulary.
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import index
 from typing import Any
 
 import torch
@@ -99,6 +100,9 @@ class Generator:
     def __init__(
         self, lm: HybridLM, tokenizer: Any = None, *, max_rows: int = 32, prefill_chunk: int = 2048
     ) -> None:
+        for name, value in (("max_rows", max_rows), ("prefill_chunk", prefill_chunk)):
+            if value < 1:
+                raise UsageError(f"{name} is {value}", remedy="give 1 or more")
         self._lm = lm
         self._tokenizer = tokenizer
         self._max_rows = max_rows
@@ -112,6 +116,12 @@ class Generator:
     def add(self, request: Request) -> int:
         """Queue a request and return its number. UsageError if it cannot be generated for."""
         vocab = self._lm.config.vocab_size
+        try:
+            request = replace(request, prompt_ids=tuple(map(index, request.prompt_ids)))
+        except TypeError as error:
+            raise UsageError(
+                f"the prompt is no sequence of token ids ({error})", remedy="give whole numbers"
+            ) from error
         if not request.prompt_ids:
             raise UsageError("the prompt has no tokens", remedy="give some text, or the begin-of-text token")
         if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < vocab:
@@ -168,7 +178,7 @@ class Generator:
             joining: dict[Tokens, list[_Row]] = {}
             for _ in range(min(free, len(self._waiting))):
                 row = self._waiting.popleft()
-                joining.setdefault(tuple(row.request.prompt_ids), []).append(row)
+                joining.setdefault(row.prompt, []).append(row)
             for prompts in passes(list(joining), self._prefill_chunk):
                 updates += self._join(prompts, joining)
         return updates
@@ -176,10 +186,10 @@ class Generator:
     def _join(self, prompts: Sequence[Tokens], joining: "Mapping[Tokens, Sequence[_Row]]") -> list[Update]:
         """Read prompts, take the first token of each row, and keep a copy of the state for those that go on."""
         asked = [row for prompt in prompts for row in joining[prompt] if row.request.prompt_logprobs]
-        scored = list(dict.fromkeys(tuple(row.request.prompt_ids) for row in asked))
+        scored = list(dict.fromkeys(row.prompt for row in asked))
         reading = read(self._lm, prompts, chunk=self._prefill_chunk, scored=scored)
         for row in asked:
-            row.completion.prompt_logprobs = [None, *reading.logprobs[tuple(row.request.prompt_ids)]]
+            row.completion.prompt_logprobs = [None, *reading.logprobs[row.prompt]]
         rows = [(p, row) for p, prompt in enumerate(prompts) for row in joining[prompt]]
         logits_PV = self._lm.logits(reading.last_PD)
         updates = self._take([row for _, row in rows], logits_PV[[p for p, _ in rows]])
@@ -229,6 +239,7 @@ class _Row:
     def __init__(self, number: int, request: Request, tokenizer: Any, thinking: ThinkingWatch | None) -> None:
         self.number = number
         self.request = request
+        self.prompt = tuple(request.prompt_ids)
         self.completion = Completion()
         self._text = None if tokenizer is None else TextStream(tokenizer)
         self._stops = StopStrings(request.stop, request.stop_after)

@@ -247,6 +247,8 @@ def test_logits_that_are_not_finite_name_the_layer() -> None:
         (Request([], 4), "no tokens"),
         (Request([5, 96], 4), "token ids outside"),
         (Request([-1], 4), "token ids outside"),
+        (Request([1.0, 2.0], 4), "no sequence of token ids"),  # type: ignore[list-item]
+        (Request("12", 4), "no sequence of token ids"),  # type: ignore[arg-type]
         (Request([1], 0), "max_tokens is 0"),
         (Request([1], 4, stop=("x",)), "need a tokenizer"),
     ],
@@ -254,3 +256,29 @@ def test_logits_that_are_not_finite_name_the_layer() -> None:
 def test_requests_that_cannot_be_generated_for_are_refused(request_: Request, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Generator(randomized(MINIATURES["pure-mamba"])).add(request_)
+
+
+@pytest.mark.parametrize("settings", [{"max_rows": 0}, {"prefill_chunk": 0}])
+def test_settings_with_which_nothing_can_be_generated_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="is 0"):
+        Generator(randomized(MINIATURES["pure-mamba"]), **settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_precisions_generate_as_their_full_forward(dtype: torch.dtype) -> None:
+    """Prompts of several lengths are read in one pass in each."""
+    lm = randomized(MINIATURES["one-group-conv-2"], dtype=dtype)
+    requests = [Request(prompt, 9, prompt_logprobs=True) for prompt in prompts(lm)]
+    rounding = 1e-9 if dtype == torch.float64 else 0.2
+    for request, completion in zip(requests, Generator(lm, max_rows=4).run(requests), strict=True):
+        expected = trainer_logprobs(lm, [*request.prompt_ids, *completion.token_ids])
+        assert completion.prompt_logprobs is not None
+        mine = torch.tensor(completion.prompt_logprobs[1:] + completion.logprobs, dtype=torch.float64)
+        torch.testing.assert_close(mine, expected.double(), rtol=0, atol=rounding)
+
+
+def test_ids_may_come_in_a_tensor_or_an_array() -> None:
+    lm = randomized(MINIATURES["pure-mamba"])
+    expected = Generator(lm).run([Request([5, 7, 9], 4)])[0].token_ids
+    for ids in (torch.tensor([5, 7, 9]), torch.tensor([5, 7, 9]).numpy()):
+        assert Generator(lm).run([Request(ids, 4)])[0].token_ids == expected  # type: ignore[arg-type]
