@@ -29,9 +29,9 @@ the work for each row that it saves (docs/eval.md)."""
 SHARED_ROWS = 16
 """At most this many continuations are read from copied states at a time: a copy of a large model's state is large."""
 
-SHARED_CONTEXT = 48
+SHARED_CONTEXT = 32
 """Shortest context that is read once for all its continuations: reading from states is slower a token than packed, and
-pays from about 40 tokens of context on, for two continuations as for four (docs/eval.md)."""
+pays from about 32 tokens of context on, for two continuations as for four (docs/eval.md)."""
 
 LOGIT_BYTES = 8 * 2**20
 """Float32 logits of one chunk are kept to about this size."""
