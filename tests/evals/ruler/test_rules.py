@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from evals.ruler.frequency import CodedWordsDraft, zeta_counts
 from evals.ruler.haystacks import NOISE, insert, place
 from evals.ruler.material import essay_sentences, questions, words
 from evals.ruler.needles import Distinct
@@ -295,9 +296,14 @@ class TestCodedWords:
                 ordered = [n for _, n in coded_words(sample).most_common(5)]
                 assert all(before > after for before, after in pairwise(ordered))
 
-    def test_the_law_is_scipys(self) -> None:
-        from evals.ruler.frequency import zeta_counts
+    def test_the_least_size_is_the_first_after_which_no_ranks_are_tied(self) -> None:
+        def tied(size: int) -> bool:
+            return not all(before > after for before, after in pairwise(zeta_counts(size, 5)))
 
+        assert tied(CodedWordsDraft.least - 1)
+        assert not any(map(tied, range(CodedWordsDraft.least, 10_000)))
+
+    def test_the_law_is_scipys(self) -> None:
         for size in (53, 1000, 123_457):
             law = stats.zipf.pmf(range(1, 101), 2.0) * size
             assert zeta_counts(size, 100) == [int(share + 1e-9) for share in law]
