@@ -1,6 +1,7 @@
 """`nano2 verify` as it is called."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,18 @@ def test_rounding_fails_a_tolerance_below_it(directory: Path) -> None:
 
 
 def test_a_broken_decode_fails(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import model.layers.attention as attention
+    """The cached values are lost after each step: a seam that decoding passes with the compiled loops and without."""
+    from model.inference.state import InferenceState, KeyValueCache
 
-    original = attention.cached_attention
-    monkeypatch.setattr(
-        attention, "cached_attention", lambda q, k, v, visible: original(q, k, 0 * v, visible)
-    )
+    original = InferenceState.advance
+
+    def forgetful(self: InferenceState, counts: Sequence[int]) -> None:
+        original(self, counts)
+        for block in self.blocks:
+            if isinstance(block, KeyValueCache):
+                block.value_BSkh.zero_()
+
+    monkeypatch.setattr(InferenceState, "advance", forgetful)
     failure = verify(directory).failure
     assert failure is not None
     assert "step by step" in failure.what
