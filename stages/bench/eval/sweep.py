@@ -62,7 +62,7 @@ FULL = Mix(
     batches=(128, 64, 32, 16, 8, 4, 2, 1),
     rows=(32, 128),
     dtypes=(REFERENCE, "bfloat16"),
-    rounds=3,
+    rounds=6,
 )
 QUICK = Mix(
     documents={
