@@ -1,4 +1,4 @@
-"""Runs the measurements in order: hf's batch sizes and precisions, kind by kind; then both sides' best settings in turns.
+"""Runs the measurements in order: batch sizes and precisions, kind by kind; then both sides' best settings in turns.
 
 Noise on a machine that is not quite idle only ever makes a run slower, so the fastest of its runs stands for a setting.
 """
@@ -54,8 +54,9 @@ class Measurer:
                     {kind: Setting(side, dtype, self.campaign.best(kind, side).batch) for kind in KINDS}
                 )
         for _ in range(self._mix.rounds):
-            for side in SIDES:
-                self._measure_together({kind: self.campaign.best(kind, side) for kind in KINDS})
+            for dtype in self._mix.dtypes:
+                for side in SIDES:
+                    self._measure_together({kind: self.campaign.best(kind, side, dtype) for kind in KINDS})
         return self.campaign
 
     def _sweep_batches(self) -> None:

@@ -36,7 +36,7 @@ class Mix:
 
     documents: how many of each task, by kind. new_tokens: to generate for a request. batches: hf's batch sizes, tried from
     the largest down. rows: nano2's, of which the first also answers the kinds that know none. dtypes: precisions to try, the
-    reference first. rounds: how often both sides' best settings take turns.
+    reference first. rounds: how often both sides' best settings in each precision take turns.
     """
 
     documents: dict[Kind, dict[str, int]]
@@ -62,7 +62,7 @@ FULL = Mix(
     batches=(128, 64, 32, 16, 8, 4, 2, 1),
     rows=(32, 128),
     dtypes=(REFERENCE, "bfloat16"),
-    rounds=6,
+    rounds=4,
 )
 QUICK = Mix(
     documents={

@@ -76,7 +76,12 @@ def test_the_sweep_finds_the_best_of_each_kind_and_the_sides_take_turns(machine:
         setting.batch for setting, kinds in machine.asked if "rolling" in kinds and setting.side == "hf"
     }
     assert rolling == {128, 64}, "the sweep of a kind went on behind a size that is much worse"
-    assert [setting.side for setting, _ in machine.asked[-6:]] == ["nano2"] * 3 + ["hf"] * 3
+    assert [(setting.side, setting.dtype) for setting, _ in machine.asked[-8:]] == [
+        *[("nano2", "float32")] * 2,
+        *[("hf", "float32")] * 2,
+        *[("nano2", "bfloat16")] * 2,
+        *[("hf", "bfloat16")] * 2,
+    ]
     for kind in KINDS:
         for side in ("nano2", "hf"):
             best = campaign.best(kind, side)  # type: ignore[arg-type]
