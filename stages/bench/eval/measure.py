@@ -1,6 +1,5 @@
 """The measurements. Each function is one, meant for a fresh process (`stages.bench.cpu.isolation.run_isolated`)."""
 
-import importlib.util
 import io
 import time
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from evals.encoding import RequestEncoder
 from evals.evaluation import load_tasks
 from evals.generation_settings import GenerationSettings
 from evals.lm import HybridEvalLM
-from model.errors import PlanRefusedError
 from model.inference.generation import Generator, Request
 from model.tokenizer import load_tokenizer
 from stages.bench.eval.sweep import METHODS, REFERENCE, Kind, Mix, Setting
@@ -124,8 +122,6 @@ def _set_up(threads: int) -> None:
 def _build(setting: Setting, directory: Path) -> Any:
     if setting.side == "nano2":
         return HybridEvalLM.from_artifact(directory, dtype=setting.dtype, batch_rows=setting.batch)
-    if importlib.util.find_spec("accelerate") is None:
-        raise PlanRefusedError("lm-eval's hf backend needs accelerate", remedy="pip install accelerate")
     from lm_eval.models.huggingface import HFLM
 
     transformers.logging.set_verbosity_error()

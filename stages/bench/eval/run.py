@@ -1,11 +1,15 @@
 """`nano2 bench eval`: this core's evaluation against lm-eval's hf backend on the CPU."""
 
+import importlib.util
 import tempfile
 from pathlib import Path
 
 import torch
 
 from model.artifact.environment import describe_device
+from model.errors import PlanRefusedError
+from model.loading import read_config
+from model.tokenizer import load_tokenizer
 from stages.bench.cpu.isolation import run_isolated
 from stages.bench.cpu.run import check_writable
 from stages.bench.eval.campaign import Measurer
@@ -23,7 +27,10 @@ def run(config: EvalBenchConfig, context: StageContext) -> StageResult:
     out = config.result_path
     if out is not None:
         check_writable(out)
+    if importlib.util.find_spec("accelerate") is None:
+        raise PlanRefusedError("lm-eval's hf backend needs accelerate", remedy="pip install accelerate")
     if config.model is not None:
+        load_tokenizer(config.model, read_config(config.model).vocab_size)
         return _measure(config, context, config.model)
     with tempfile.TemporaryDirectory() as directory:
         write_fresh_artifact(Path(directory), PRESET)

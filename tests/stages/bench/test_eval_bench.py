@@ -1,6 +1,7 @@
 """`nano2 bench eval`: the order of its measurements, figures by hand, both sides on a small mix, and (slow) the command."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from evals import quiet
 
 quiet.prepare()
 
+from model.errors import ArtifactError  # noqa: E402
 from model.loading import load  # noqa: E402
 from model.tokenizer import load_tokenizer  # noqa: E402
 from stages.bench.cpu.isolation import run_isolated  # noqa: E402
@@ -25,7 +27,9 @@ from stages.bench.eval.fresh import write_fresh_artifact  # noqa: E402
 from stages.bench.eval.measure import Answers, build_requests, count_mismatches, measure  # noqa: E402
 from stages.bench.eval.summary import summarize  # noqa: E402
 from stages.bench.eval.sweep import FULL, KINDS, PRESET, QUICK, Kind, Mix, Setting  # noqa: E402
-from stages.common.reporter import QuietProgressBar  # noqa: E402
+from stages.bench.stage import EVAL  # noqa: E402
+from stages.common.harness import run_stage  # noqa: E402
+from stages.common.reporter import QuietProgressBar, QuietReporter  # noqa: E402
 from stages.common.results import ResultFile, read_result  # noqa: E402
 
 pytest.importorskip("accelerate", reason="lm-eval's hf backend needs it")
@@ -203,3 +207,11 @@ def test_the_quick_command(tmp_path: Path) -> None:
     assert result.metrics["greedy_mismatches"] == 0
     assert result.metrics["speed_ratio_cpu"] > 0
     assert "leaked" not in done.stderr
+
+
+def test_an_artifact_without_a_tokenizer_is_refused_before_measuring(artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifact, tmp_path / "bare")
+    (tmp_path / "bare" / "tokenizer.json").unlink()
+    settings = EvalBenchConfig(quick=True, model=tmp_path / "bare")
+    with pytest.raises(ArtifactError, match=r"no tokenizer\.json"):
+        run_stage(EVAL, settings, out=None, reporter=QuietReporter(), command=["nano2", "bench", "eval"])
