@@ -10,9 +10,9 @@ from statistics import median
 from typing import ParamSpec, TypeVar
 
 from model.errors import Nano2Error
-from stages.bench.cpu.isolation import run_isolated
 from stages.bench.cpu.measure import measure_decoding, measure_matmul, measure_training
 from stages.bench.cpu.sweep import SIDES, DecodeSetting, Side, Sweep, TrainSetting
+from stages.bench.isolation import run_isolated
 from stages.common.reporter import ProgressBar
 
 LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.bench.cpu.isolation import run_isolated
 from stages.bench.eval.measure import measure
 from stages.bench.eval.sweep import KINDS, REFERENCE, SIDES, WORSE, Kind, Mix, Setting, Side
+from stages.bench.isolation import run_isolated
 from stages.common.reporter import ProgressBar
 
 

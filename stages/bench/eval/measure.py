@@ -1,4 +1,4 @@
-"""The measurements. Each function is one, meant for a fresh process (`stages.bench.cpu.isolation.run_isolated`)."""
+"""The measurements. Each function is one, meant for a fresh process (`stages.bench.isolation.run_isolated`)."""
 
 import io
 import time

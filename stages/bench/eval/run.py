@@ -6,27 +6,24 @@ from pathlib import Path
 
 import torch
 
-from model.artifact.environment import describe_device
 from model.errors import PlanRefusedError
 from model.loading import read_config
 from model.tokenizer import load_tokenizer
-from stages.bench.cpu.isolation import run_isolated
-from stages.bench.cpu.run import check_writable
 from stages.bench.eval.campaign import Measurer
 from stages.bench.eval.config import EvalBenchConfig
 from stages.bench.eval.fresh import write_fresh_artifact
 from stages.bench.eval.measure import count_mismatches, count_text_tokens
 from stages.bench.eval.summary import summarize
 from stages.bench.eval.sweep import FULL, PRESET, QUICK
-from stages.common.results import TABLE, write_result
+from stages.bench.isolation import run_isolated
+from stages.bench.publishing import check_writable, publish
 from stages.common.stage import StageContext, StageResult
 
 
 def run(config: EvalBenchConfig, context: StageContext) -> StageResult:
     """Measures, writes the result file if one is asked for, and returns its metrics and each side's best settings."""
-    out = config.result_path
-    if out is not None:
-        check_writable(out)
+    if config.result_path is not None:
+        check_writable(config.result_path)
     if importlib.util.find_spec("accelerate") is None:
         raise PlanRefusedError("lm-eval's hf backend needs accelerate", remedy="pip install accelerate")
     if config.model is not None:
@@ -48,22 +45,4 @@ def _measure(config: EvalBenchConfig, context: StageContext, directory: Path) ->
         mismatches = run_isolated(count_mismatches, directory, mix, *texts, threads)
     metrics, rows = summarize(campaign, mix, text_tokens, mismatches, threads)
     notes = ["stages/bench/eval/summary.py defines each figure"]
-    out = config.result_path
-    if out is not None:
-        write_result(
-            out,
-            command=context.command,
-            metrics=metrics,
-            rows=rows,
-            device=describe_device() | {"threads": threads},
-        )
-        notes.append(f"{out} written")
-    return StageResult(
-        metrics=dict(metrics),
-        rows=[
-            {key: cell for key, cell in row.items() if key not in (TABLE, "best")}
-            for row in rows
-            if row.get("best")
-        ],
-        notes=notes,
-    )
+    return publish(config, context, metrics, rows, notes, threads)

@@ -19,7 +19,6 @@ quiet.prepare()
 from model.errors import ArtifactError  # noqa: E402
 from model.loading import load  # noqa: E402
 from model.tokenizer import load_tokenizer  # noqa: E402
-from stages.bench.cpu.isolation import run_isolated  # noqa: E402
 from stages.bench.eval import campaign as campaign_module  # noqa: E402
 from stages.bench.eval.campaign import Campaign, Measurer  # noqa: E402
 from stages.bench.eval.config import DEFAULT_OUT, EvalBenchConfig  # noqa: E402
@@ -27,6 +26,7 @@ from stages.bench.eval.fresh import write_fresh_artifact  # noqa: E402
 from stages.bench.eval.measure import Answers, build_requests, count_mismatches, measure  # noqa: E402
 from stages.bench.eval.summary import summarize  # noqa: E402
 from stages.bench.eval.sweep import FULL, KINDS, PRESET, QUICK, Kind, Mix, Setting  # noqa: E402
+from stages.bench.isolation import run_isolated  # noqa: E402
 from stages.bench.stage import EVAL  # noqa: E402
 from stages.common.harness import run_stage  # noqa: E402
 from stages.common.reporter import QuietProgressBar, QuietReporter  # noqa: E402

@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from model.errors import Nano2Error
-from stages.bench.cpu.isolation import run_isolated
+from stages.bench.isolation import run_isolated
 
 BALLAST = bytearray()
 

@@ -9,10 +9,10 @@ import pytest
 
 from model.errors import UsageError
 from stages.bench.cpu.config import DEFAULT_OUT, CpuBenchConfig
-from stages.bench.cpu.isolation import run_isolated
 from stages.bench.cpu.measure import measure_decoding, measure_matmul, measure_training
-from stages.bench.cpu.run import check_writable
 from stages.bench.cpu.sweep import SIDES, DecodeSetting, TrainSetting
+from stages.bench.isolation import run_isolated
+from stages.bench.publishing import check_writable
 from stages.common.results import read_result
 
 

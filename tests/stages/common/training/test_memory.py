@@ -3,9 +3,9 @@
 import pytest
 
 from model.config import HybridConfig
-from stages.bench.cpu.isolation import run_isolated
 from stages.bench.cpu.measure import measure_training
 from stages.bench.cpu.sweep import PRESET, TrainSetting
+from stages.bench.isolation import run_isolated
 from stages.common.training.memory import training_memory
 
 
