@@ -5,11 +5,13 @@ answer is told in four words, of which exactly one applies: `right`, `wrong`, `m
 apart from correctness: whoever is cut off, or closes the thinking twice, has not given a wrong answer but none.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from evals.graders.grade import Grade, grade
 from model.chat.events import ParsedMessage
 from model.chat.parsers import parse
 
@@ -98,3 +100,13 @@ class Answer(str):
             **({"temperature": made.temperature, "seed": made.seed} if made.temperature else {}),
             **({"detail": self.detail} if self.detail else {}),
         }
+
+
+def grade_answer(spec: Mapping[str, Any], answer: str) -> Grade:
+    """The grade of what was generated, whose reason the answer then remembers. A plain text, of a model that is not
+    ours, is parsed as it is."""
+    if not isinstance(answer, Answer):
+        return grade(spec, parse(answer))
+    verdict = grade(spec, answer.generated.message)
+    answer.detail = verdict.detail
+    return verdict

@@ -20,9 +20,8 @@ from lm_eval.api.task import Task
 from lm_eval.config.task import TaskConfig
 from lm_eval.filters import build_filter_ensemble
 
-from evals.answers import Answer, Outcome
-from evals.graders.grade import grade, validate_spec
-from model.chat.parsers import parse
+from evals.answers import Answer, Outcome, grade_answer
+from evals.graders.grade import validate_spec
 from model.errors import ArtifactError, Nano2Error, UsageError
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -123,13 +122,10 @@ class ChatTask(Task):
 
     def process_results(self, doc: Doc, results: Sequence[str]) -> dict[str, float]:
         answer = results[0]
-        made = answer.generated if isinstance(answer, Answer) else None  # None: of a model that is not ours
-        verdict = grade(doc["grader"], parse(answer) if made is None else made.message)
+        verdict = grade_answer(doc["grader"], answer)
         right = verdict.score == 1
-        if made is not None:
-            right = made.outcome(right) is Outcome.RIGHT
         if isinstance(answer, Answer):
-            answer.detail = verdict.detail
+            right = answer.generated.outcome(right) is Outcome.RIGHT
         parts = {f"score_{name}": part for name, part in verdict.parts.items()}
         for name in parts:
             self._aggregation_list.setdefault(name, mean)

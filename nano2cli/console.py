@@ -19,6 +19,7 @@ from nano2cli.formatting import format_figure, format_label
 from stages.common.plan import Plan
 from stages.common.sizes import format_bytes, format_duration
 from stages.common.stage import StageOutcome
+from stages.common.tables import lay_out
 
 _PIPE_WIDTH = 160  # columns of a table that is not shown on a terminal
 
@@ -105,13 +106,7 @@ def _figures(metrics: Mapping[str, object]) -> Table:
 
 def _rows(rows: list[dict[str, Any]]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(box=SIMPLE)
-    for name in names:
-        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(format_label(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(format_figure(name, row.get(name))) for name in names))
-    return table
+    return lay_out(rows, names, label=format_label, shown=format_figure)
 
 
 def outcome_payload(outcome: StageOutcome) -> dict[str, Any]:

@@ -7,9 +7,8 @@ rows has every key in each.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.answers import Answer
-from evals.graders.grade import Grade, grade
-from model.chat.parsers import parse
+from evals.answers import grade_answer
+from evals.graders.grade import Grade
 
 
 def graded(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -37,11 +36,7 @@ def mean_of_all(lists: Sequence[Sequence[float]]) -> float:
 
 def _verdict(doc: Mapping[str, Any], answer: str) -> Grade:
     spec = {key: value for key, value in doc["grader"].items() if value is not None}
-    if not isinstance(answer, Answer):  # of a model that is not ours
-        return grade(spec, parse(answer))
-    verdict = grade(spec, answer.generated.message)
-    answer.detail = verdict.detail
-    return verdict
+    return grade_answer(spec, answer)
 
 
 def _each(share: float, count: int) -> list[float]:

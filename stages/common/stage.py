@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from model.errors import Nano2Error
+from model.errors import InterruptedRunError, Nano2Error
 from stages.common.config import StageConfig
 from stages.common.inputs import HashedInput
 from stages.common.plan import Plan
@@ -94,6 +94,13 @@ class StageContext:
     @property
     def run_dir(self) -> Path:
         return _given(self._run_dir)
+
+    def check_stop(self, what: str) -> None:
+        """InterruptedRunError if an end was asked for. `what` says how much of the work is kept."""
+        if self.stop:
+            raise InterruptedRunError(
+                f"interrupted; {what}", where=str(self.out), remedy="run the same command to continue"
+            )
 
 
 def _given(path: Path | None) -> Path:

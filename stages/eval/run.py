@@ -1,6 +1,6 @@
 """`nano2 eval`: lm-eval tasks on a model, into an artifact with lm-eval's results and a report."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from evals.evaluation import Evaluation, evaluate
@@ -11,7 +11,6 @@ from evals.response_cache import ResponseCache
 from evals.results import figure_rows, figures
 from evals.stored import write_evaluation
 from evals.task_copies import RunSettings
-from model.errors import InterruptedRunError
 from stages.common.stage import StageContext, StageResult
 from stages.common.tables import table
 from stages.common.training.hardware import resolve_device
@@ -27,6 +26,7 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
     model_hash = next(item.content_hash for item in context.inputs if item.field == "model")
     device = resolve_device(config.device)
     context.device = str(device)
+    check = partial(context.check_stop, "the answers so far are kept")
     with ResponseCache(_cache_file(config, context, model_hash), context.reporter.warn) as cache:
         if len(cache):
             context.reporter.log(f"{len(cache):,} answers are there already, in {cache.path}")
@@ -46,7 +46,7 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
             identity=model_hash,
             progress=context.reporter.progress,
             warn=context.reporter.warn,
-            check=_stopper(context),
+            check=check,
         )
         evaluation = evaluate(
             lm,
@@ -59,7 +59,7 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
                 budgets=config.budgets,
                 grace=config.thinking_grace,
                 chat=config.apply_chat_template,
-                check=_stopper(context),
+                check=check,
             ),
             seed=config.seed,
         )
@@ -77,18 +77,6 @@ def _cache_file(config: EvalConfig, context: StageContext, model_hash: str) -> P
     if config.cache is None:
         return context.run_dir / "answers"
     return config.cache / f"{model_hash.removeprefix('sha256:')[:16]}.answers"
-
-
-def _stopper(context: StageContext) -> Callable[[], None]:
-    def check() -> None:
-        if context.stop:
-            raise InterruptedRunError(
-                "interrupted; the answers so far are kept",
-                where=str(context.out),
-                remedy="run the same command to continue",
-            )
-
-    return check
 
 
 def _warn_of_what_had_no_effect(config: EvalConfig, context: StageContext, evaluation: Evaluation) -> None:
