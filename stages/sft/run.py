@@ -1,10 +1,11 @@
 """`nano2 sft`: next-token training on what the assistant writes (report, section 3.2)."""
 
-import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from model.artifact.staging import staged_directory
 from model.loading import load
 from stages.common.config import WeightedPath
 from stages.common.data.chat.rows import prepare_chat
@@ -46,13 +47,7 @@ def _rows(config: SftConfig, context: StageContext) -> Path:
     """The chats as packed rows in OUT.run: made once, whole or not at all, and there again after an interruption."""
     rows = context.run_dir / "rows"
     if not (rows / DATASET_FILE).is_file():
-        aside = context.run_dir / "rows.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        try:
-            prepare_chat(config.data, config.model, config, aside, context.reporter)
-            aside.rename(rows)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+        check = partial(context.check_stop, "chats are encoded anew")
+        with staged_directory(rows) as staging:
+            prepare_chat(config.data, config.model, config, staging, context.reporter, check=check)
     return rows

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from model.errors import ArtifactError, InterruptedRunError, Nano2Error, UsageEr
 from model.inference.generation import Generator, Request
 from model.loading import save
 from model.tokenizer import load_tokenizer
+from stages.common.data.chat import rows
+from stages.common.data.chat.format import ChatSample
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
-from stages.common.stage import StageOutcome
+from stages.common.stage import StageContext, StageOutcome, StopFlag
 from stages.common.training.loop import TrainingLoop
 from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
 from stages.sft.epochs import blend_of_epoch
@@ -133,9 +135,9 @@ def test_packing_does_not_change_the_loss(settings: Settings, tmp_path: Path) ->
     settings |= {"micro_batch": 1, "warmup_fraction": 0, "decay_fraction": 0}
     tuned = {}
     for packing in (True, False):
-        rows = sft(settings | {"packing": packing}, tmp_path / f"count-{packing}").result.metrics["rows"]
+        count = sft(settings | {"packing": packing}, tmp_path / f"count-{packing}").result.metrics["rows"]
         out = tmp_path / f"one-step-{packing}"
-        sft(settings | {"packing": packing, "batch_tokens": 128 * int(rows)}, out)
+        sft(settings | {"packing": packing, "batch_tokens": 128 * int(count)}, out)
         [line] = logged(out)
         tuned[packing] = line["loss"], load(out)
     assert tuned[True][0] == pytest.approx(tuned[False][0], rel=1e-5)
@@ -168,6 +170,33 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     sft(settings, tmp_path / "parts")
     assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")
     assert not (tmp_path / "parts.run").exists()
+
+
+def test_an_interruption_is_heeded_while_chats_are_encoded(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = rows.read_chat
+
+    def read_and_stop(path: Path) -> Iterator[ChatSample]:
+        for number, sample in enumerate(read(path)):
+            if number == 3:
+                flags[0].signal_name = "SIGINT"
+            yield sample
+
+    flags: list[StopFlag] = []
+    check = StageContext.check_stop
+
+    def remember(self: StageContext, what: str) -> None:
+        flags[:] = [self.stop]
+        check(self, what)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageContext, "check_stop", remember)
+        patch.setattr(rows, "read_chat", read_and_stop)
+        with pytest.raises(InterruptedRunError, match="chats are encoded anew"):
+            sft(settings, tmp_path / "tuned")
+    assert not (tmp_path / "tuned.run").exists()
+    sft(settings, tmp_path / "tuned")
 
 
 def test_training_begins_with_the_models_weights(settings: Settings, model: Path, tmp_path: Path) -> None:
