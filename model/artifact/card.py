@@ -47,7 +47,7 @@ def model_card(directory: Path, provenance: "Provenance") -> str:
         f"Made by `nano2 {provenance.stage}` on {made}, on {_device(provenance)}.\n"
         f"Content `{provenance.content_hash}`.\n",
         "## Use\n",
-        _USE[provenance.kind].format(name=name),
+        _use(directory, provenance.kind, name),
     ]
     if provenance.metrics:
         sections += ["## Metrics\n", _table(("metric", "value"), _metric_rows(provenance))]
@@ -71,6 +71,13 @@ def model_card(directory: Path, provenance: "Provenance") -> str:
         + ".\n",
     ]
     return "\n".join(sections)
+
+
+def _use(directory: Path, kind: str, name: str) -> str:
+    files = [path.name for path in sorted(directory.glob("*.jsonl*"))]
+    if kind == "dataset" and files:  # text or chats that are not packed
+        return "Lines of JSON: " + ", ".join(f"`-d {name}/{file}`" for file in files) + ".\n"
+    return _USE[kind].format(name=name)
 
 
 def _front_matter(kind: str) -> str:

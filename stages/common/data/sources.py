@@ -13,6 +13,8 @@ from model.errors import ArtifactError, UsageError
 
 READABLE_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
 _WILDCARDS = re.compile(r"[*?\[]")
+_HELD_OUT = {"dev", "test", "val", "valid", "validation"}
+"""Files of these names beside one called train are its held-out parts."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,13 @@ def _files_of_directory(path: Path) -> tuple[Path, ...]:
             "the directory holds no text",
             where=str(path),
             remedy=f"put {', '.join(READABLE_SUFFIXES)} files in it",
+        )
+    parts = {file.name.split(".")[0]: file for file in files if file.parent == path}
+    if "train" in parts and (held_out := _HELD_OUT & parts.keys()):
+        raise ArtifactError(
+            f"holds train and {' and '.join(sorted(held_out))}: what is kept for measuring would be read as well",
+            where=str(path),
+            remedy=f"name one file, such as {parts['train']}",
         )
     return files
 

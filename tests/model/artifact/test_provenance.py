@@ -207,6 +207,16 @@ def test_model_card_of_every_kind(tmp_path: Path, kind: Any) -> None:
     assert "# out\n" in (out / "README.md").read_text()
 
 
+def test_the_card_of_unpacked_lines_names_each_file(tmp_path: Path) -> None:
+    with staged_directory(tmp_path / "out") as staging:
+        for name in ("train", "test"):
+            (staging / f"{name}.jsonl").write_text("{}\n")
+        write_provenance(staging, Provenance(kind="dataset", stage="data synth"))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`-d out/test.jsonl`, `-d out/train.jsonl`" in card
+    assert "Arrow" not in card
+
+
 def test_card_survives_hostile_values(tmp_path: Path) -> None:
     with staged_directory(tmp_path / "out") as staging:
         (staging / "config.json").write_text("{}")

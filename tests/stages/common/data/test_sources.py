@@ -88,6 +88,19 @@ def test_weights_are_positive_numbers(tmp_path: Path, weight: float) -> None:
         resolve_sources([(write_jsonl(tmp_path / "a.jsonl", ["x"]), weight)])
 
 
+def test_held_out_parts_are_not_read_by_naming_their_folder(tmp_path: Path) -> None:
+    for name in ("train", "dev", "test"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [name])
+    with pytest.raises(ArtifactError, match="holds train and dev and test") as caught:
+        resolve_sources([(tmp_path, 1.0)])
+    assert str(tmp_path / "train.jsonl") in caught.value.remedy
+    [source] = resolve_sources([(tmp_path / "train.jsonl", 1.0)])
+    assert source.files == (tmp_path / "train.jsonl",)
+    (tmp_path / "train.jsonl").rename(tmp_path / "books.jsonl")
+    [source] = resolve_sources([(tmp_path, 1.0)])
+    assert len(source.files) == 3
+
+
 def test_a_file_given_twice_is_refused(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ["x"])
     with pytest.raises(UsageError, match="given twice"):
