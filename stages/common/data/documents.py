@@ -7,19 +7,16 @@ line, `.parquet` and a saved `datasets.Dataset` one a row. Whatever cannot be re
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from model.errors import ArtifactError
+from model.text_lines import json_lines, text_lines
 from stages.common.data.sources import is_saved_dataset
 
 TEXT_PART_BYTES = 16 << 20
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,79 +46,16 @@ def read_documents(path: Path, text_field: str = "text") -> Iterator[Document]:
     return _read_parquet(path, text_field)
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with _open(path) as opened:
-            for number, line in enumerate(opened):
-                yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ArtifactError(
-            f"the gzip file is damaged or cut short ({error})",
-            where=str(path),
-            remedy="fetch or write it again",
-        ) from error
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot be read ({error.strerror})", where=str(path), remedy="check the path and its permissions"
-        ) from error
-
-
 def _read_text(path: Path) -> Iterator[Document]:
     part: list[str] = []
-    part_bytes, first_line, offset = 0, 1, 0
-    for number, line in enumerate(_lines(path), start=1):
-        if part_bytes and part_bytes + len(line) > TEXT_PART_BYTES:
+    part_bytes, first_line = 0, 1
+    for number, (line, line_bytes) in enumerate(text_lines(path), start=1):
+        if part_bytes and part_bytes + line_bytes > TEXT_PART_BYTES:
             yield Document("".join(part), f"{path} line {first_line}")
             part, part_bytes, first_line = [], 0, number
-        part.append(_decode(line, path, number, offset))
-        part_bytes += len(line)
-        offset += len(line)
+        part.append(line)
+        part_bytes += line_bytes
     yield Document("".join(part), f"{path} line {first_line}")
-
-
-def _decode(line: bytes, path: Path, number: int, offset: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ArtifactError(
-            f"not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start} ({error.reason})",
-            where=f"{path} line {number}",
-            remedy="convert the file to UTF-8, for example with iconv",
-        ) from error
-
-
-def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """The objects of a `.jsonl[.gz]` file and their places ("FILE line 12"); blank lines are passed over.
-
-    Raises:
-        ArtifactError: unreadable, truncated, not UTF-8, or a line that is no JSON object.
-    """
-    offset = 0
-    for number, line in enumerate(_lines(path), start=1):
-        text_line = _decode(line, path, number, offset)
-        offset += len(line)
-        if not text_line.strip():
-            continue
-        place = f"{path} line {number}"
-        try:
-            row = json.loads(text_line)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError(
-                f"not JSON ({error})",
-                where=place,
-                remedy="repair or remove the line; each line is one JSON object",
-            ) from error
-        if not isinstance(row, dict):
-            raise ArtifactError(
-                f"is a JSON {type(row).__name__}, not an object",
-                where=place,
-                remedy="write one JSON object a line",
-            )
-        yield row, place
 
 
 def _read_json_lines(path: Path, text_field: str) -> Iterator[Document]:

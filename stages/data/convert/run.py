@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from model.errors import ArtifactError
+from model.text_lines import json_lines
 from stages.common.data.chat.format import ChatSample, parse_sample
-from stages.common.data.documents import json_lines
 from stages.common.data.sources import resolve_sources
 from stages.common.stage import StageContext, StageResult
 from stages.data.convert.config import ConvertConfig, FormatName

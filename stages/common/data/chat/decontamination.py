@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from model.errors import ArtifactError
+from model.text_lines import json_lines
 from stages.common.data.chat.format import ChatSample
-from stages.common.data.documents import json_lines, read_documents
+from stages.common.data.documents import read_documents
 from stages.common.data.words import run_hashes, words_of
 
 

@@ -15,8 +15,8 @@ from pydantic import BeforeValidator, Discriminator, PrivateAttr, Tag, Validatio
 
 from evals.graders.grade import validate_spec
 from model.errors import ArtifactError
+from model.text_lines import json_lines
 from stages.common.data.chat.messages import Message, Strict, Tool, check_conversation, tool_name
-from stages.common.data.documents import json_lines
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
