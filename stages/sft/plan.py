@@ -4,11 +4,11 @@ from itertools import islice
 
 import numpy as np
 
+from evals.chat_lines import parse_sample
 from model.errors import ArtifactError
 from model.loading import read_config
 from model.text_lines import json_lines
 from stages.common.data.chat.encoding import encode_sample
-from stages.common.data.chat.format import parse_sample
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import Source, resolve_sources
 from stages.common.plan import Plan, PlanValue

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from evals.chat_lines import ChatSample
 from model import HybridLM
 from model.loading import save
 from stages.common.data.chat.encoding import ChatTokenizer, encode_sample
-from stages.common.data.chat.format import ChatSample
 from stages.common.data.packing import Packer
 from stages.common.training.batches import Batch
 from stages.common.training.objectives import cross_entropy

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from evals.chat_lines import ChatSample, parse_sample
 from model.errors import ArtifactError
 from model.text_lines import json_lines
-from stages.common.data.chat.format import ChatSample, parse_sample
 from stages.common.data.sources import resolve_sources
 from stages.common.stage import StageContext, StageResult
 from stages.data.convert.config import ConvertConfig, FormatName

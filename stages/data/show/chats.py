@@ -9,10 +9,10 @@ from itertools import islice
 
 import numpy as np
 
+from evals.chat_lines import SUFFIXES, parse_sample
 from model.errors import ArtifactError
 from model.text_lines import json_lines
 from stages.common.data.chat.encoding import Episodes, Examined, examine_sample
-from stages.common.data.chat.format import SUFFIXES, parse_sample
 from stages.common.data.chat.template_check import check_template
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import Source

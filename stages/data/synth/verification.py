@@ -4,10 +4,10 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from evals.chat_lines import parse_sample
 from evals.graders.grade import grade
 from model.chat.events import ParsedMessage
 from model.chat.tool_calls import ToolCall
-from stages.common.data.chat.format import parse_sample
 
 
 def verify(line: dict[str, Any]) -> None:

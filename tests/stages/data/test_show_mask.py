@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from evals.chat_lines import read_chat
 from model.errors import ArtifactError, UsageError
 from stages.common.config import WeightedPath
 from stages.common.data.chat.encoding import encode_sample
-from stages.common.data.chat.format import read_chat
 from stages.common.data.chat.rows import prepare_chat
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.reporter import QuietReporter
-from tests.stages.common.data.chat.test_format import assistant, call, calls, result, user
+from tests.model.chat.builders import assistant, call, calls, result, user
 from tests.stages.common.data.helpers import story, write_jsonl
 from tests.stages.data.test_show import _show
 

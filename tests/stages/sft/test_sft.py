@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from evals.chat_lines import ChatSample
 from model import load
 from model.artifact.hashing import content_hash
 from model.chat.special_tokens import END_OF_TURN
@@ -16,7 +17,6 @@ from model.inference.generation import Generator, Request
 from model.loading import save
 from model.tokenizer import load_tokenizer
 from stages.common.data.chat import rows
-from stages.common.data.chat.format import ChatSample
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageContext, StageOutcome, StopFlag

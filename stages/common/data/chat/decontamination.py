@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from evals.chat_lines import ChatSample
 from model.errors import ArtifactError
 from model.text_lines import json_lines
-from stages.common.data.chat.format import ChatSample
 from stages.common.data.documents import read_documents
 from stages.common.data.words import run_hashes, words_of
 

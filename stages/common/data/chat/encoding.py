@@ -5,7 +5,6 @@ the turn and its stop token, and nothing else. All of this is checked on every s
 checked once, on a conversation of marked words (`template_check`).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,17 +12,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.chat_lines import ChatSample
+from model.chat.episodes import Thinking, episodes_of, thinking_of
+from model.chat.messages import Message
 from model.chat.template import TEMPLATE_PATH, EncodedChat, encode, render
 from model.errors import ArtifactError
-from stages.common.data.chat.format import ChatSample
-from stages.common.data.chat.messages import Message, episodes_of
 from stages.common.data.chat.tokenizer import ChatTokenizer
 
 Episodes = Literal["each", "last"]
 
 TEMPLATE_REMEDY = f"replace its chat_template.jinja by {TEMPLATE_PATH}"
 _DATA_REMEDY = "repair or remove the line"
-_SWITCH = re.compile(r"(?<!\S)/(no_)?think(?!\S)")  # as the template finds them
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,12 @@ def examine_sample(
 class Episode:
     """An episode of a chat, with the messages before it.
 
-    trained: positions of the assistant turns that are trained. thinking: what the template is told; None leaves it to the
-    switches. shows_reasoning: whether thinking is on.
+    trained: positions of the assistant turns that are trained.
     """
 
     messages: list[Message]
     trained: list[int]
-    thinking: bool | None
-    shows_reasoning: bool
+    thinking: Thinking
     place: str
 
 
@@ -97,34 +94,13 @@ def episodes_to_train(sample: ChatSample, episodes: Episodes) -> list[Episode]:
     spans = episodes_of(messages)
     found = []
     for number, span in enumerate(spans, start=1):
-        trained = [
-            index for index in span if messages[index].role == "assistant" and index >= sample.first_trained
-        ]
+        trained = sample.trained_turns(span)
         if not trained and number < len(spans):
             continue
-        thinking, shows = _thinking(sample, messages[: span.stop], trained)
+        thinking = thinking_of(sample.thinking, messages[: span.stop], trained)
         place = sample.place if len(spans) == 1 else f"{sample.place} episode {number}"
-        found.append(Episode(messages[: span.stop], trained, thinking, shows, place))
+        found.append(Episode(messages[: span.stop], trained, thinking, place))
     return found if episodes == "each" else found[-1:]
-
-
-def _thinking(
-    sample: ChatSample, messages: Sequence[Message], trained: Sequence[int]
-) -> tuple[bool | None, bool]:
-    """Where neither the line nor a switch says so, thinking is on if a trained turn has reasoning: without any, it would
-    teach the model to close its thinking at once."""
-    if sample.thinking is not None:
-        return sample.thinking, sample.thinking
-    switches = [
-        found[1] is None
-        for message in messages
-        if message.role in ("system", "user")
-        for found in _SWITCH.finditer(message.text)
-    ]
-    if switches:
-        return None, switches[-1]
-    reasons = any(messages[index].trace for index in trained)
-    return reasons, reasons
 
 
 def _examine_episode(tokenizer: ChatTokenizer, sample: ChatSample, episode: Episode) -> Examined:
@@ -132,7 +108,7 @@ def _examine_episode(tokenizer: ChatTokenizer, sample: ChatSample, episode: Epis
     if not episode.trained:
         return _refused(place, "has no assistant turn to train on", _DATA_REMEDY)
     conversation = Conversation(
-        [message.for_template() for message in messages], sample.tools, episode.thinking
+        [message.for_template() for message in messages], sample.tools, episode.thinking.told
     )
     examined = examine_conversation(tokenizer, conversation, episode.trained, place)
     if examined.problem is None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.chat_lines import ChatSample, read_chat
 from model.artifact.hashing import combined_hash, file_sha256
 from model.errors import ArtifactError
 from stages.common.config import WeightedPath
 from stages.common.data.chat.encoding import EncodedSample, Episodes, encode_sample
-from stages.common.data.chat.format import ChatSample, read_chat
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.data.chat.steps import Steps
 from stages.common.data.chat.tokenizer import ChatTokenizer

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from evals.chat_lines import ChatSample
+from model.chat.messages import tool_name
 from stages.common.data.chat.decontamination import EvalWords
 from stages.common.data.chat.encoding import EncodedSample, episodes_to_train
-from stages.common.data.chat.format import ChatSample
-from stages.common.data.chat.messages import tool_name
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.data.chat.template_check import check_template
 from stages.common.data.chat.tokenizer import ChatTokenizer
@@ -103,5 +103,5 @@ class Steps:
         if called - listed:
             self._unlisted_calls.add(sample.place)
         for episode in [] if sample.is_text else episodes_to_train(sample, self._settings.episodes):
-            if episode.shows_reasoning and not any(episode.messages[i].trace for i in episode.trained):
+            if episode.thinking.on and not any(episode.messages[i].trace for i in episode.trained):
                 self._empty_thinking.add(episode.place)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evals.chat_lines import ChatSample
+from model.chat.messages import Message
 from stages.common.data.chat.decontamination import EvalWords, Overlap
 from stages.common.data.chat.encoding import EncodedSample, Episodes, episodes_to_train
-from stages.common.data.chat.format import ChatSample
-from stages.common.data.chat.messages import Message
 from stages.common.data.text_tokenizer import TextTokenizer
 
 
@@ -28,7 +28,7 @@ def reasoning_turns(sample: ChatSample, episodes: Episodes) -> list[int]:
     return [
         index
         for episode in episodes_to_train(sample, episodes)
-        if episode.shows_reasoning
+        if episode.thinking.on
         for index in episode.trained
         if episode.messages[index].trace
     ]

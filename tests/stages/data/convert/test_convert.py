@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
+from evals.chat_lines import parse_sample, read_chat
 from model.errors import ArtifactError
 from stages.common.data.chat.encoding import encode_sample
-from stages.common.data.chat.format import parse_sample, read_chat
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter

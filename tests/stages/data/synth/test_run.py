@@ -12,12 +12,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from evals.chat_lines import read_chat
 from evals.graders.grade import grade_text
 from model.artifact.hashing import content_hash
 from model.artifact.provenance import read_provenance
 from model.errors import UsageError
 from stages.common.data.chat.encoding import encode_sample
-from stages.common.data.chat.format import read_chat
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.stages.common.data.chat.test_format import assistant, call, calls, result, user
+from tests.model.chat.builders import assistant, call, calls, result, user
 
 COUNT = 50
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evals.chat_lines import ChatSample, parse_sample
 from evals.encoding import RequestEncoder
 from evals.lm import HybridEvalLM
 from model.chat import parsers
@@ -21,12 +22,11 @@ from stages.common.data.chat.encoding import (
     episodes_to_train,
     examine_sample,
 )
-from stages.common.data.chat.format import ChatSample, parse_sample
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from tests.model.chat import oracle
+from tests.model.chat.builders import assistant, call, calls, result, user
 from tests.model.miniatures import miniature, randomized
 from tests.stages.common.data.chat.conversations import CONVERSATIONS, has_control_names
-from tests.stages.common.data.chat.test_format import assistant, call, calls, result, user
 
 
 def sample_of(line: dict[str, Any]) -> ChatSample:
@@ -69,7 +69,7 @@ def test_training_engine_and_eval_give_identical_ids(
     assert len(documents) == len(episodes)
     for encoded, episode in zip(documents, episodes, strict=True):
         messages = line["messages"][: len(episode.messages)]
-        tools, thinking = line.get("tools"), episode.thinking
+        tools, thinking = line.get("tools"), episode.thinking.told
         runs = trained_runs(encoded)
         assert len(runs) == len(episode.trained)
 
@@ -113,10 +113,10 @@ def test_what_was_trained_is_parsed_back_to_the_message(tokenizer: ChatTokenizer
     sample = sample_of(line)
     for (_, trained), episode in zip(texts(tokenizer, line), episodes_to_train(sample, "each"), strict=True):
         for index, generated in zip(episode.trained, trained, strict=True):
-            parsed = parsers.parse(generated.removesuffix("<SPECIAL_12>"), thinking=episode.shows_reasoning)
+            parsed = parsers.parse(generated.removesuffix("<SPECIAL_12>"), thinking=episode.thinking.on)
             message = episode.messages[index]
             assert parsed.content.strip() == message.answer
-            assert parsed.reasoning.strip() == (message.trace if episode.shows_reasoning else "")
+            assert parsed.reasoning.strip() == (message.trace if episode.thinking.on else "")
             assert [item.name for item in parsed.tool_calls] == [
                 item.function.name for item in message.tool_calls or ()
             ]
@@ -209,7 +209,7 @@ class TestThinking:
         [(text, _)] = texts(tokenizer, line)
         assert f"Assistant\n{prefill}" in text
         [episode] = episodes_to_train(sample_of(line), "each")
-        assert episode.shows_reasoning is (prefill == "<think>\n")
+        assert episode.thinking.on is (prefill == "<think>\n")
 
 
 def test_a_refused_sample_is_still_shown(tokenizer: ChatTokenizer) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
+from evals.chat_lines import parse_sample
 from model.chat.template import read_template
 from model.errors import ArtifactError
 from stages.common.data.chat.encoding import encode_sample
-from stages.common.data.chat.format import parse_sample
 from stages.common.data.chat.template_check import check_template
 from stages.common.data.chat.tokenizer import ChatTokenizer
-from tests.stages.common.data.chat.test_format import assistant, call, calls, result, user
+from tests.model.chat.builders import assistant, call, calls, result, user
 
 OPEN, CLOSE = "{%- generation -%}", "{%- endgeneration -%}"
 STOP = "{{- '\\n<SPECIAL_12>' -}}"

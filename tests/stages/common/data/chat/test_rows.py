@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from evals.chat_lines import read_chat
 from model.artifact.hashing import content_hash
 from model.chat.template import read_template
 from model.errors import ArtifactError
@@ -18,15 +19,14 @@ from model.loss import IGNORED
 from stages.common.config import WeightedPath
 from stages.common.data.chat import rows
 from stages.common.data.chat.encoding import encode_sample
-from stages.common.data.chat.format import read_chat
 from stages.common.data.chat.rows import PreparedChats, prepare_chat
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.packed_dataset import PackedDataset, PackedRows
 from stages.common.reporter import QuietReporter
 from stages.common.training.batches import Batch
+from tests.model.chat.builders import assistant, call, calls, result, user
 from tests.stages.common.data.chat.conversations import CONVERSATIONS
-from tests.stages.common.data.chat.test_format import assistant, call, calls, result, user
 from tests.stages.common.data.helpers import story
 
 PLAIN = {"strip_traces": 0.0, "truncate_traces": 0.0, "validation_fraction": 0.0}

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evals.chat_lines import ChatSample, parse_sample
 from model.errors import ArtifactError
 from stages.common.data.chat.decontamination import EvalWords
 from stages.common.data.chat.encoding import EncodedSample, encode_sample
-from stages.common.data.chat.format import ChatSample, parse_sample
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.chat.transforms import (
     Concatenate,
@@ -20,7 +20,7 @@ from stages.common.data.chat.transforms import (
     first_tokens,
     reasoning_turns,
 )
-from tests.stages.common.data.chat.test_format import assistant, call, calls, result, user
+from tests.model.chat.builders import assistant, call, calls, result, user
 from tests.stages.common.data.helpers import story
 
 

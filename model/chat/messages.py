@@ -1,4 +1,4 @@
-"""The messages of a chat, in OpenAI's form, and what a conversation of them must be like.
+"""The messages of a chat of chat jsonl, in OpenAI's form, and what a conversation of them must be like.
 
 Everything that the chat template would refuse, and more, is refused here with the field named, so that a broken line is
 found when it is read.
@@ -149,18 +149,6 @@ class Message(Strict):
         if content.startswith(THINK_OPEN):
             return content.removeprefix(THINK_OPEN).strip(), ""
         return "", content
-
-
-def episodes_of(messages: Sequence[Message]) -> list[range]:
-    """The positions of each episode: a user message and all up to the next one.
-
-    A system message belongs to the first. What the assistant says before the first user message is an episode of its own.
-    """
-    starts = [index for index, message in enumerate(messages) if message.role == "user"]
-    if any(message.role == "assistant" for message in messages[: starts[0] if starts else None]):
-        starts = [0, *starts]
-    starts[:1] = [0]
-    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(messages)], strict=True)]
 
 
 def check_conversation(messages: Sequence[Message], name: str = "messages") -> None:

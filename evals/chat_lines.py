@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Discriminator, PrivateAttr, Tag, ValidationError, model_validator
 
 from evals.graders.grade import validate_spec
+from model.chat.messages import Message, Strict, Tool, check_conversation, tool_name
 from model.errors import ArtifactError
 from model.text_lines import json_lines
-from stages.common.data.chat.messages import Message, Strict, Tool, check_conversation, tool_name
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -70,6 +70,11 @@ class ChatSample(Strict):
     def first_trained(self) -> int:
         """The position from which assistant messages may be trained: that of the completion."""
         return len(self.prompt) if isinstance(self.prompt, list) else 0
+
+    def trained_turns(self, episode: range) -> list[int]:
+        """The positions of the assistant's turns in an episode that may be trained."""
+        messages = self.conversation
+        return [i for i in episode if messages[i].role == "assistant" and i >= self.first_trained]
 
     @property
     def content_key(self) -> str:
