@@ -34,7 +34,7 @@ def _start(folder: Path, tokenizer: Path, endpoint: Endpoint) -> subprocess.Pope
     arguments = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     environment = {
         name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
-    } | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    } | {"COLUMNS": "120"}
     return subprocess.Popen(
         [sys.executable, "-m", "nano2cli", "data", "longqa", *arguments, "--json"],
         cwd=folder,
