@@ -3,7 +3,8 @@
     {"messages": [...], "tools": [...], "thinking": true, "id": "...", "grader": {...}, "metadata": {...}}
     {"prompt": ..., "completion": ..., ...the same optional keys}
 
-`prompt` and `completion` are two texts (plain text, no chat), or two lists of messages of one chat.
+`prompt` and `completion` are two texts (plain text, no chat), or two lists of messages of one chat. A question
+that is only asked, and not trained on, needs no assistant's turn and no completion.
 """
 
 import json
@@ -94,11 +95,11 @@ class ChatSample(Strict):
             if self.prompt is not None or self.completion is not None:
                 raise ValueError("has both messages and prompt or completion")
             check_conversation(self.messages)
-        elif self.prompt is None or self.completion is None:
+        elif self.prompt is None or (self.completion is None and self.is_text):
             lacking = "prompt" if self.prompt is None else "completion"
             given = self.prompt is not None or self.completion is not None
             raise ValueError(f"{lacking}: is missing" if given else "has no messages")
-        elif isinstance(self.prompt, str) != isinstance(self.completion, str):
+        elif self.is_text != isinstance(self.completion, str):
             raise ValueError("completion: prompt and completion are not both texts or both lists of messages")
         elif isinstance(self.completion, str):
             self._check_text(self.completion)

@@ -3,14 +3,14 @@
     {"messages": [...], "tools": [...], "thinking": true, "id": "...", "grader": {"name": "math", "answer": "3/4"}}
 
 The assistant's last turn, if the conversation ends in one, is the reference: it is hidden, and the model is asked in its
-place, through its chat template, with the system message, the tools and the history as they stand. The grader judges what
-it generates (evals/graders).
+place, through its chat template, with the system message, the tools and the history as they stand, and thinking as training
+on that turn would have it. The grader judges what it generates (evals/graders).
 """
 
-import gzip
 import json
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ from lm_eval.config.task import TaskConfig
 from lm_eval.filters import build_filter_ensemble
 
 from evals.answers import Answer, Outcome, grade_answer
-from evals.graders.grade import validate_spec
+from evals.chat_lines import parse_sample
+from model.chat.episodes import episodes_of, thinking_of
 from model.errors import ArtifactError, Nano2Error, UsageError
+from model.text_lines import json_lines
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
 DEFAULT_MAX_TOKENS = 1024
-
-_KEYS = {"messages", "prompt", "completion", "tools", "thinking", "id", "grader", "metadata"}
 
 Doc = dict[str, Any]
 
@@ -36,17 +35,17 @@ class ChatTask(Task):
     """Metrics: `acc`, the share of items with full marks, of answers that ended and are well-formed; `score`, the mean of
     the grader's scores whatever the form; and `score_PART` for each part that the grader tells of.
 
-    docs: the objects of the lines. place: the file, for messages.
+    lines: the object of each line, which is its document, and its place, for messages.
     """
 
     VERSION = 1
     OUTPUT_TYPE = "generate_until"
 
     def __init__(
-        self, name: str, docs: Sequence[Doc], place: str
+        self, name: str, lines: Sequence[tuple[Doc, str]]
     ) -> None:  # lm-eval's own would download a data set
-        self._docs = list(docs)
-        self._place = place
+        self._docs = [doc for doc, _ in lines]
+        self._places = [place for _, place in lines]
         metrics = [
             {"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "score")
         ]
@@ -76,14 +75,11 @@ class ChatTask(Task):
         return self._docs
 
     def doc_to_text(self, doc: Doc) -> str:
-        return json.dumps(_asked(doc), ensure_ascii=False)
+        return json.dumps(_Question.of(doc).messages, ensure_ascii=False)
 
     def doc_to_target(self, doc: Doc) -> str:
         """The reference: the text of the hidden turn, or its tool calls; empty without one."""
-        turn = _reference(doc)
-        return str(
-            turn.get("content") or json.dumps(turn.get("tool_calls") or "", ensure_ascii=False).strip('"')
-        )
+        return _Question.of(doc).reference
 
     def fewshot_context(
         self,
@@ -102,14 +98,34 @@ class ChatTask(Task):
                 where=f"task {self.task_name}",
                 remedy="add --apply-chat-template",
             )
-        wanted = {key: doc[key] for key in ("tools", "thinking") if doc.get(key) is not None}
+        question = _Question.of(doc)
+        settings = {"tools": doc.get("tools"), "thinking": question.thinking}
+        wanted = {
+            name: value
+            for name, value in settings.items()
+            if value is not None and self._takes(chat_template, name, doc)
+        }
         try:
-            return chat_template(_asked(doc), add_generation_prompt=True, **wanted)
+            return chat_template(question.messages, add_generation_prompt=True, **wanted)
         except Nano2Error as error:
-            line = self._docs.index(doc) + 1
-            raise ArtifactError(
-                error.what, where=f"{self._place} line {line}", remedy=error.remedy
-            ) from error
+            raise ArtifactError(error.what, where=self._place_of(doc), remedy=error.remedy) from error
+
+    def _takes(self, chat_template: Callable[..., str], name: str, doc: Doc) -> bool:
+        """Whether a model's template can be told something; those of lm-eval's own models take messages alone. What the
+        line itself says must be heard (UsageError), thinking that follows from its hidden turn is then the model's own."""
+        parameters = signature(chat_template).parameters
+        if name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            return True
+        if doc.get(name) is None:
+            return False
+        raise UsageError(
+            f"its chat has {name}, which the model's apply_chat_template does not take",
+            where=self._place_of(doc),
+            remedy="evaluate it with `nano2 eval`, or leave the line out",
+        )
+
+    def _place_of(self, doc: Doc) -> str:
+        return self._places[self._docs.index(doc)]
 
     def construct_requests(self, doc: Doc, ctx: str, **settings: Any) -> Instance:
         return Instance(
@@ -142,71 +158,48 @@ class ChatTask(Task):
 def read_chat_task(path: Path, name: str = "") -> ChatTask:
     """The task of a file, named as the file if not otherwise. ArtifactError names the line that is not what it should be."""
     name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".chat")
-    return ChatTask(name, [_doc(line, f"{path} line {number}") for number, line in _lines(path)], str(path))
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"cannot be read ({error})", where=str(path), remedy="give a file of chats"
-        ) from error
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = list(json_lines(path))
     if not lines:
         raise ArtifactError("has no chat in it", where=str(path), remedy="give a file with one chat a line")
-    return lines
+    for row, place in lines:
+        _Question.of(row, place)
+    return ChatTask(name, lines)
 
 
-def _doc(line: str, where: str) -> Doc:
-    try:
-        doc = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise _refusal(f"is no JSON ({error})", where) from error
-    if not isinstance(doc, dict):
-        raise _refusal("is no JSON object", where)
-    if unknown := sorted(doc.keys() - _KEYS):
-        raise _refusal(f"has the unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}", where)
-    for key in ("messages", "prompt", "completion", "tools"):
-        value = doc.get(key)
-        if value is not None and not (
-            isinstance(value, list) and all(isinstance(item, dict) for item in value)
-        ):
-            raise _refusal(f"its {key} are no list of objects, as those of a chat are", where)
-    if not isinstance(doc.get("thinking"), bool | None):
-        raise _refusal("its thinking is neither true nor false", where)
-    if not _asked(doc) or _asked(doc)[-1].get("role") not in ("user", "tool"):
-        raise _refusal("has no message of a user or a tool that the assistant is to answer", where)
-    if doc.get("grader") is None:
-        raise _refusal("has no grader, so no answer can be judged", where)
-    try:
-        validate_spec(doc["grader"])
-    except Nano2Error as error:
-        raise ArtifactError(f"its grader: {error.what}", where=where, remedy=error.remedy) from error
-    return doc
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of a line. The turn that is hidden is its last message, if it is one that training would train.
+
+    messages: those before it, as they stand in the line, since another template may look at what ours does not. reference:
+    the hidden turn's text or calls; empty without one. thinking: what the template is told, the same as in training on that
+    turn; None leaves it to the switches, and to the template where nothing is hidden.
+    """
+
+    messages: list[Doc]
+    reference: str
+    thinking: bool | None
+
+    @classmethod
+    def of(cls, doc: Doc, place: str = "") -> "_Question":
+        """ArtifactError if the line is no chat, or none that can be asked and judged."""
+        sample = parse_sample(doc, place)
+        if sample.is_text:
+            raise _refusal("is plain text, and no chat that the assistant is to answer", place)
+        messages = sample.conversation
+        turns = sample.trained_turns(episodes_of(messages)[-1])
+        hidden = turns[-1] if turns and turns[-1] == len(messages) - 1 else None
+        asked = messages[:hidden]
+        if not asked or asked[-1].role not in ("user", "tool"):
+            raise _refusal("has no message of a user or a tool that the assistant is to answer", place)
+        if sample.grader is None:
+            raise _refusal("has no grader, so no answer can be judged", place)
+        said = doc["messages"] if sample.messages else [*doc["prompt"], *(doc.get("completion") or ())]
+        if hidden is None:
+            return cls(said, "", sample.thinking)
+        calls = said[hidden].get("tool_calls")
+        reference = messages[hidden].text or (json.dumps(calls, ensure_ascii=False) if calls else "")
+        return cls(said[:hidden], reference, thinking_of(sample.thinking, messages, turns).told)
 
 
-def _conversation(doc: Mapping[str, Any]) -> list[Doc]:
-    return doc.get("messages") or [*(doc.get("prompt") or ()), *(doc.get("completion") or ())]
-
-
-def _asked(doc: Mapping[str, Any]) -> list[Doc]:
-    """The messages up to the hidden turn."""
-    if doc.get("messages") is None and doc.get("prompt") is not None:
-        return list(doc["prompt"])
-    messages = _conversation(doc)
-    return messages[:-1] if messages and messages[-1].get("role") == "assistant" else messages
-
-
-def _reference(doc: Mapping[str, Any]) -> Mapping[str, Any]:
-    rest = _conversation(doc)[len(_asked(doc)) :]
-    return rest[-1] if rest else {}
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _refusal(what: str, where: str) -> ArtifactError:
-    return ArtifactError(what, where=where, remedy="correct the line; docs/eval.md says what it has to hold")
+def _refusal(what: str, place: str) -> ArtifactError:
+    return ArtifactError(what, where=place, remedy="correct the line; docs/eval.md says what it has to hold")

@@ -21,7 +21,8 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from evals.answers import Answer
-from evals.chat_tasks import SUFFIXES, read_chat_task
+from evals.chat_lines import SUFFIXES
+from evals.chat_tasks import read_chat_task
 from evals.judging import Judged
 from evals.lm import HybridEvalLM
 from evals.results import summary

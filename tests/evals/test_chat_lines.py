@@ -36,6 +36,8 @@ def _read(tmp_path: Path, *lines: Any) -> list[ChatSample]:
         {"messages": [user(), assistant("4", reasoning="r"), user(), assistant(reasoning_content="s")]},
         {"prompt": "Once", "completion": " upon"},
         {"prompt": [user()], "completion": [assistant()], "tools": []},
+        {"prompt": [user()]},
+        {"messages": [user()]},
         {**GOOD, "grader": {"name": "math", "answer": "1/2"}},
     ],
 )  # fmt: skip
@@ -45,7 +47,10 @@ def test_a_good_line_is_read_as_it_is(tmp_path: Path, line: dict[str, Any]) -> N
     assert sample.id == line.get("id")
     assert sample.tools == line.get("tools")
     messages = line.get("messages") or [
-        message for key in ("prompt", "completion") if isinstance(line[key], list) for message in line[key]
+        message
+        for key in ("prompt", "completion")
+        if isinstance(line.get(key), list)
+        for message in line[key]
     ]
     assert [message.role for message in sample.conversation] == [message["role"] for message in messages]
 

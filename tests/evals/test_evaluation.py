@@ -16,6 +16,7 @@ from evals.stored import samples_file, write_evaluation
 from evals.task_copies import RunSettings
 from model.errors import ArtifactError, UsageError
 from tests.evals.scripted import END, Table, scripted_model
+from tests.model.chat.builders import assistant, call, result, user
 
 COIN: Table = {"\n": "a", "a": "</think>", "</think>": {"7": 0.5, "8": 0.5}, "7": END, "8": END}
 """Thinks one token, then says 7 or 8."""
@@ -311,20 +312,15 @@ def chat_file(path: Path, *lines: dict[str, Any]) -> str:
     return str(path)
 
 
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
-
-
 class TestChats:
     def test_the_prompt_is_the_conversation_without_its_last_turn(self, model: Any, tmp_path: Path) -> None:
-        call = {"type": "function", "function": {"name": "clock", "arguments": "{}"}}
         history = [
             {"role": "system", "content": "Be brief."},
             user("What time is it?"),
-            {"role": "assistant", "content": "", "reasoning_content": "Ask.", "tool_calls": [call]},
-            {"role": "tool", "content": "12:00"},
+            assistant("", reasoning_content="Ask.", tool_calls=[call("clock")]),
+            result("12:00"),
         ]
-        answer = {"role": "assistant", "content": "It is noon, SECRET.", "reasoning_content": "SECRET"}
+        answer = assistant("It is noon, SECRET.", reasoning_content="SECRET")
         line = {"messages": [*history, answer], "tools": [TOOL], "grader": WORDS, "id": "a"}
         chat_lm = lm(model(COIN))
         found = run(chat_lm, [chat_file(tmp_path / "clock.jsonl", line)])
@@ -347,12 +343,19 @@ class TestChats:
             ({"messages": [user("Hi /no_think")]}, None, False),
             ({"thinking": False}, True, True),
             ({"thinking": True}, False, False),
+            ({"messages": [user("Hi"), assistant("Ho")]}, None, False),
+            ({"messages": [user("Hi"), assistant("Ho", reasoning="Hm")]}, None, True),
+            ({"messages": [user("Hi"), assistant("Ho", reasoning="Hm")]}, False, False),
+            ({"messages": [user("Hi"), assistant("Ho")]}, True, True),
+            ({"messages": [user("Hi"), assistant("Ho")], "thinking": True}, None, True),
+            ({"messages": [user("Hi /think"), assistant("Ho")]}, None, True),
+            ({"messages": [user("Hi"), assistant("Ho"), user("Hi")]}, None, True),
         ],
     )
     def test_who_turns_thinking_on(
         self, model: Any, tmp_path: Path, line: Any, setting: Any, opened: bool
     ) -> None:
-        """The command, then the line, then the switch in a message."""
+        """The command, then the line, then the switch in a message, then the hidden turn, then the template."""
         path = chat_file(tmp_path / "chats.jsonl", {"messages": [user("Hi")], "grader": WORDS, **line})
         found = run(lm(model(COIN), thinking=setting), [path])
         prompt = found.samples["chats"][0]["arguments"][0][0]
@@ -375,14 +378,57 @@ class TestChats:
         assert details
 
     def test_prompt_and_completion(self, model: Any, tmp_path: Path) -> None:
+        said = {"prompt": [user("Hi")], "grader": WORDS}
+        lines = [
+            {**said, "completion": [assistant("8")]},
+            {**said, "completion": [assistant("8", reasoning="7")]},
+            {**said, "completion": [assistant(None, tool_calls=[call("clock")]), result("12"), assistant("8")]},
+            {**said, "completion": [assistant(None, tool_calls=[call("clock")])]},
+            {**said, "completion": [assistant("Ho"), user("He")]},
+            {**said, "completion": []},
+            said,
+        ]  # fmt: skip
+        called = '<think></think><TOOLCALL>[{"name": "clock", "arguments": {}}]</TOOLCALL>\n<SPECIAL_12>\n'
+        opened = "<SPECIAL_11>Assistant\n"
+        expected = [
+            ("8", "<think></think>"),
+            ("8", "<think>\n"),
+            (
+                "8",
+                called
+                + "<SPECIAL_11>User\n<TOOL_RESPONSE>[12]</TOOL_RESPONSE>\n"
+                + opened
+                + "<think></think>",
+            ),
+            (json.dumps([call("clock")]), "<think></think>"),
+            ("", "Ho\n<SPECIAL_12>\n<SPECIAL_11>User\nHe\n" + opened + "<think>\n"),
+            ("", "<think>\n"),
+            ("", "<think>\n"),
+        ]
+        samples = run(lm(model(COIN)), [chat_file(tmp_path / "a.jsonl", *lines)]).samples["a"]
+        begin = "<SPECIAL_10>System\n\n<SPECIAL_11>User\nHi\n" + opened
+        assert [
+            (sample["target"], sample["arguments"][0][0].removeprefix(begin)) for sample in samples
+        ] == expected
+
+    def test_a_document_is_its_line_as_it_stands(self, tmp_path: Path) -> None:
+        """Evaluations are compared by what their documents are as JSON."""
+        history = [
+            {"content": [{"type": "text", "text": "Hi"}], "role": "user"},
+            assistant(None, reasoning="Hm", tool_calls=[call("clock", {}, id="a")]),
+            result({"hour": 12}, tool_call_id="a", name="clock"),
+        ]
         line = {
-            "prompt": [user("Hi")],
-            "completion": [{"role": "assistant", "content": "8"}],
+            "id": 7,
             "grader": WORDS,
+            "messages": [*history, assistant("Noon")],
+            "metadata": {"a": [None]},
         }
-        (sample,) = run(lm(model(COIN)), [chat_file(tmp_path / "a.jsonl", line)]).samples["a"]
-        assert sample["target"] == "8"
-        assert sample["arguments"][0][0].endswith("<SPECIAL_11>User\nHi\n<SPECIAL_11>Assistant\n<think>\n")
+        (task,) = load_tasks([chat_file(tmp_path / "a.jsonl", line)])
+        (doc,) = task.test_docs()
+        assert json.dumps(doc) == json.dumps(line)
+        assert json.loads(task.doc_to_text(doc)) == history
+        assert task.doc_to_target(doc) == "Noon"
 
     def test_without_a_chat_template_it_is_refused(self, model: Any, tmp_path: Path) -> None:
         path = chat_file(tmp_path / "chats.jsonl", {"messages": [user("Hi")], "grader": WORDS})
@@ -393,24 +439,47 @@ class TestChats:
     @pytest.mark.parametrize(
         ("line", "words"),
         [
-            ('{"messages": [', "is no JSON"),
-            ("[]", "is no JSON object"),
-            ('{"messages": NaN}', "NaN is no JSON"),
+            ('{"messages": [', "not JSON"),
+            ("[]", "is a JSON list, not an object"),
+            ('{"messages": NaN}', "messages: should be a valid list, not nan"),
             ({"messages": [user("Hi")]}, "has no grader"),
-            ({"messages": [], "grader": WORDS}, "has no message of a user"),
-            ({"grader": WORDS}, "has no message of a user"),
+            ({"messages": [], "grader": WORDS}, "messages: is empty"),
+            ({"grader": WORDS}, "has no messages"),
+            ({"messages": [assistant("x")], "grader": WORDS}, "has no message of a user"),
             (
-                {"messages": [{"role": "assistant", "content": "x"}], "grader": WORDS},
+                {"messages": [user("Hi"), assistant("x"), assistant("y")], "grader": WORDS},
                 "has no message of a user",
             ),
-            ({"messages": "Hi", "grader": WORDS}, "its messages are no list of objects"),
-            ({"prompt": "Hi", "completion": "x", "grader": WORDS}, "its prompt are no list of objects"),
-            ({"messages": ["Hi"], "grader": WORDS}, "its messages are no list of objects"),
-            ({"messages": [user("Hi")], "grader": WORDS, "tools": {}}, "its tools are no list"),
-            ({"messages": [user("Hi")], "grader": WORDS, "thinking": "yes"}, "its thinking is neither"),
-            ({"messages": [user("Hi")], "grader": WORDS, "answer": 8}, "unknown key 'answer'"),
-            ({"messages": [user("Hi")], "grader": {"name": "poetry"}}, "its grader: unknown grader 'poetry'"),
-            ({"messages": [user("Hi")], "grader": {"name": "tool_calls"}}, "its grader: "),
+            ({"prompt": [user("Hi"), assistant("x")], "grader": WORDS}, "has no message of a user"),
+            ({"prompt": [], "completion": [assistant("x")], "grader": WORDS}, "has no message of a user"),
+            (
+                {"messages": [{"role": "system", "content": "Hi"}], "grader": WORDS},
+                "has no message of a user",
+            ),
+            ({"messages": "Hi", "grader": WORDS}, "messages: should be a valid list, not 'Hi'"),
+            ({"prompt": "Hi", "completion": "x", "grader": WORDS}, "is plain text, and no chat"),
+            ({"prompt": "Hi", "grader": WORDS}, "completion: is missing"),
+            ({"completion": [assistant("x")], "grader": WORDS}, "prompt: is missing"),
+            ({"messages": ["Hi"], "grader": WORDS}, "messages[0]: should be a valid dictionary"),
+            (
+                {"messages": [{"role": "wizard", "content": "x"}, user("Hi")], "grader": WORDS},
+                "messages[0].role: ",
+            ),
+            (
+                {"messages": [user("Hi"), result("x")], "grader": WORDS},
+                "messages[1].role: a tool result without",
+            ),
+            (
+                {"messages": [user("Hi")], "grader": WORDS, "tools": {}},
+                "tools: should be a valid list, not {}",
+            ),
+            (
+                {"messages": [user("Hi")], "grader": WORDS, "thinking": "yes"},
+                "thinking: should be a valid boolean",
+            ),
+            ({"messages": [user("Hi")], "grader": WORDS, "answer": 8}, "answer: is an unknown key"),
+            ({"messages": [user("Hi")], "grader": {"name": "poetry"}}, "grader: unknown grader 'poetry'"),
+            ({"messages": [user("Hi")], "grader": {"name": "tool_calls"}}, "grader 'tool_calls': "),
         ],
     )
     def test_a_bad_line_is_named(self, tmp_path: Path, line: Any, words: str) -> None:
@@ -429,16 +498,19 @@ class TestChats:
         path.write_bytes(content)
         with pytest.raises(ArtifactError) as caught:
             load_tasks([str(path)])
-        assert caught.value.where == str(path)
+        assert caught.value.where.removesuffix(" line 1") == str(path)
 
-    def test_a_message_that_the_template_refuses_is_named_by_its_line(
-        self, model: Any, tmp_path: Path
-    ) -> None:
-        good = {"messages": [user("Hi")], "grader": WORDS}
-        bad = {"messages": [{"role": "wizard", "content": "x"}, user("Hi")], "grader": WORDS}
-        with pytest.raises(ArtifactError, match="unknown role wizard") as caught:
-            run(lm(model(COIN)), [chat_file(tmp_path / "chats.jsonl", good, bad)])
-        assert caught.value.where.endswith("chats.jsonl line 2")
+    def test_a_message_that_a_template_refuses_is_named_by_its_line(self, model: Any, tmp_path: Path) -> None:
+        path = tmp_path / "chats.jsonl"
+        lines = [{"messages": [user(text)], "grader": WORDS} for text in ("Hi", "Ho")]
+        path.write_text("\n\n".join(map(json.dumps, lines)))
+        particular = lm(model(COIN))
+        particular.tokenizer.chat_template = (
+            "{% if messages[0].content == 'Ho' %}{{ raise_exception('No Ho.') }}{% endif %}Hi"
+        )
+        with pytest.raises(ArtifactError, match=r"No Ho\.") as caught:
+            run(particular, [str(path)])
+        assert caught.value.where == f"{path} line 3"
 
     def test_two_tasks_of_one_name_are_refused(self, tmp_path: Path) -> None:
         line = {"messages": [user("Hi")], "grader": WORDS}

@@ -9,9 +9,11 @@ import torch
 from lm_eval import evaluate
 from lm_eval.api.instance import Instance
 
+from evals.chat_tasks import ChatTask
 from evals.evaluation import load_tasks
 from evals.lm import HybridEvalLM
 from model.chat.special_tokens import BOS
+from model.errors import UsageError
 from model.loading import save
 from model.tokenizer import load_tokenizer
 from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
@@ -190,6 +192,25 @@ def test_a_file_of_chats_is_a_task_for_hf_as_well(pair: tuple[HybridEvalLM, HFLM
         )
     assert found[0] == found[1]
     assert len({score for *_, score in found[0]}) == 2
+
+
+def test_what_hf_cannot_be_told_of_a_chat(pair: tuple[HybridEvalLM, HFLM], tmp_path: Path) -> None:
+    """It has its own setting for thinking; what the line itself says would be lost."""
+    _, hf = pair
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    base = {"messages": turns, "grader": {"name": "math", "answer": "1"}}
+    lines = [base, {**base, "thinking": False}, {**base, "tools": [{"name": "f"}]}]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    (task,) = load_tasks([str(path)])
+    assert isinstance(task, ChatTask)
+    asked = {"num_fewshot": 0, "apply_chat_template": True, "chat_template": hf.apply_chat_template}
+    plain, *telling = task.test_docs()
+    assert task.fewshot_context(plain, **asked) == hf.apply_chat_template(turns[:1])
+    for number, (doc, name) in enumerate(zip(telling, ("thinking", "tools"), strict=True), start=2):
+        with pytest.raises(UsageError, match=f"has {name}, which") as caught:
+            task.fewshot_context(doc, **asked)
+        assert caught.value.where == f"{path} line {number}"
 
 
 def test_the_chat_template_and_the_lengths_agree(pair: tuple[HybridEvalLM, HFLM]) -> None:

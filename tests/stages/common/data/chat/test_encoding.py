@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evals.chat_lines import ChatSample, parse_sample
+from evals.chat_tasks import read_chat_task
 from evals.encoding import RequestEncoder
 from evals.lm import HybridEvalLM
 from model.chat import parsers
@@ -93,6 +94,72 @@ def test_training_engine_and_eval_give_identical_ids(
                 asked = evaluator.apply_chat_template(messages[:index], tools=tools, thinking=thinking)
                 assert evaluator.tok_encode(asked) == ids[:start]
                 assert RequestEncoder(tokenizer.chat, chat=True).encode([text])[0] == ids
+
+
+def unsaid(line: dict[str, Any]) -> dict[str, Any]:
+    """The line without its `thinking`."""
+    return {key: value for key, value in line.items() if key != "thinking"}
+
+
+def completed(line: dict[str, Any], split: int) -> dict[str, Any]:
+    """The line with its messages from `split` on as the completion."""
+    messages = line["messages"]
+    rest = {key: value for key, value in line.items() if key != "messages"}
+    return {**rest, "prompt": messages[:split], "completion": messages[split:]}
+
+
+WITHOUT_CONTROL_NAMES = [line for line in CONVERSATIONS if not has_control_names(line)]
+LOOP = [user("a"), calls(call()), result("1"), calls(call()), result("2"), assistant("b")]
+ASKED = {
+    "the conversations": WITHOUT_CONTROL_NAMES,
+    "without thinking": [unsaid(line) for line in WITHOUT_CONTROL_NAMES],
+    "the last turn as completion": [completed(unsaid(line), -1) for line in WITHOUT_CONTROL_NAMES],
+    "all but the beginning as completion": [
+        completed(unsaid(line), min(2, len(line["messages"]) - 1)) for line in WITHOUT_CONTROL_NAMES
+    ],
+    "others": [
+        {"messages": [user("a"), assistant("b")]},
+        {"messages": [user("a"), assistant("b", reasoning="c")]},
+        {"messages": [user("a"), assistant("<think>c</think>b")]},
+        {"messages": [user("a"), assistant("b", reasoning=" \n")]},
+        {"messages": [user("a"), assistant("b", reasoning="c"), user("d"), assistant("e")]},
+        {"messages": [user("a"), assistant("b"), user("d"), assistant("e", reasoning="c")]},
+        {"messages": [user("a /no_think"), assistant("b"), user("d"), assistant("e", reasoning="c")]},
+        {"messages": [{"role": "system", "content": "/think"}, user("a"), assistant("b")]},
+        {"messages": [user("/thinking a/no_think"), assistant("b")]},
+        {"messages": [user("a"), calls(call("f", {"a": "/think"})), result("/think"), assistant("b")]},
+        {"messages": LOOP},
+        {"messages": [LOOP[0], {**LOOP[1], "reasoning": "c"}, *LOOP[2:]]},
+        {"prompt": [LOOP[0], {**LOOP[1], "reasoning": "c"}, LOOP[2]], "completion": LOOP[3:]},
+        {"prompt": LOOP[:1], "completion": [{**LOOP[1], "reasoning": "c"}, *LOOP[2:]]},
+        {"messages": [*LOOP[:-1], assistant(None, tool_calls=[call()])], "tools": [{"name": "f"}]},
+        {"messages": [assistant("a"), user([{"type": "text", "text": "b"}]), assistant("c")]},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", ASKED.values(), ids=ASKED)
+def test_evaluation_asks_for_the_last_turn_as_it_was_trained(
+    tokenizer: ChatTokenizer, evaluator: HybridEvalLM, tmp_path: Path, lines: list[dict[str, Any]]
+) -> None:
+    path = tmp_path / "asked.jsonl"
+    grader = {"name": "math", "answer": "1"}
+    path.write_text("".join(json.dumps({**line, "grader": grader}) + "\n" for line in lines))
+    task = read_chat_task(path)
+    for line, doc in zip(lines, task.test_docs(), strict=True):
+        [trained] = encode_sample(tokenizer, sample_of(line), "last")
+        start, _ = trained_runs(trained)[-1]
+        asked = task.fewshot_context(
+            doc, 0, apply_chat_template=True, chat_template=evaluator.apply_chat_template
+        )
+        assert evaluator.tok_encode(asked) == trained.ids[:start].tolist(), line
+
+
+def test_the_lines_that_are_asked_have_both_modes() -> None:
+    for lines in ASKED.values():
+        modes = {episodes_to_train(sample_of(line), "last")[0].thinking for line in lines}
+        assert {mode.on for mode in modes} == {True, False}
+        assert {mode.told is None for mode in modes} == {True, False}
 
 
 def test_the_fifty_conversations_have_everything() -> None:

@@ -132,6 +132,7 @@ def test_the_template_of_every_artifact_is_accepted(tokenizer: ChatTokenizer) ->
 CALL = calls(call("f", "{}"))
 BROKEN_SAMPLES = {
     "nobody answers": ({"messages": [user()]}, "has no assistant turn to train on"),
+    "no completion": ({"prompt": [user()]}, "has no assistant turn to train on"),
     "the last question is not answered": (
         {"messages": [user(), assistant(), user("And?")]},
         "line 7 episode 2: has no assistant turn to train on",
