@@ -13,15 +13,15 @@ from typing import Any
 from model.chat.special_tokens import THINK_CLOSE, THINK_OPEN
 from model.errors import ArtifactError
 
-Message = Mapping[str, Any]
-Tool = Mapping[str, Any]
+MessageMapping = Mapping[str, Any]
+ToolMapping = Mapping[str, Any]
 
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 
 
 def break_control_names(
-    messages: Sequence[Message], tools: Sequence[Tool] | None, control_names: Sequence[str]
-) -> tuple[Sequence[Message], Sequence[Tool] | None, str]:
+    messages: Sequence[MessageMapping], tools: Sequence[ToolMapping] | None, control_names: Sequence[str]
+) -> tuple[Sequence[MessageMapping], Sequence[ToolMapping] | None, str]:
     """Put a break character after the first character of each of the names in messages and tools.
 
     Names have at least two characters, so that no piece between breaks holds a whole one. Returns the new
@@ -53,7 +53,7 @@ def break_control_names(
             return [broken(item, starts) for item in value]
         return value
 
-    def broken_message(message: Message) -> Message:
+    def broken_message(message: MessageMapping) -> MessageMapping:
         safe: dict[str, Any] = broken(message, every_name)
         if message.get("role") == "assistant" and _reasoning(message) is None:
             safe["content"] = broken(message.get("content"), no_thinking_tag)
@@ -62,7 +62,7 @@ def break_control_names(
     return [broken_message(message) for message in messages], broken(tools, every_name), break_character
 
 
-def _reasoning(message: Message) -> Any:
+def _reasoning(message: MessageMapping) -> Any:
     reasoning = message.get("reasoning_content")
     return message.get("reasoning") if reasoning is None else reasoning
 
@@ -73,7 +73,7 @@ def _starts_of(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile(f"(?=(?:{alternatives})).", re.DOTALL)
 
 
-def _with_joined_parts(message: Message) -> Message:
+def _with_joined_parts(message: MessageMapping) -> MessageMapping:
     """Content given as text parts as one text, so that a name split over two parts is seen whole."""
     parts = message.get("content")
     if not isinstance(parts, (list, tuple)) or not all(

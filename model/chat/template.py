@@ -17,7 +17,7 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from model.chat.control_tokens import Message, Tool, break_control_names
+from model.chat.control_tokens import MessageMapping, ToolMapping, break_control_names
 from model.errors import ArtifactError
 
 TEMPLATE_PATH = Path(__file__).with_name("chat_template.jinja")
@@ -45,9 +45,9 @@ def read_template() -> str:
 
 def render(
     tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
+    messages: Sequence[MessageMapping],
     *,
-    tools: Sequence[Tool] | None = None,
+    tools: Sequence[ToolMapping] | None = None,
     thinking: bool | None = None,
     add_generation_prompt: bool = False,
     continue_final_message: bool | str = False,
@@ -64,9 +64,9 @@ def render(
 
 def encode(
     tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
+    messages: Sequence[MessageMapping],
     *,
-    tools: Sequence[Tool] | None = None,
+    tools: Sequence[ToolMapping] | None = None,
     thinking: bool | None = None,
     add_generation_prompt: bool = False,
     continue_final_message: bool | str = False,
@@ -118,8 +118,8 @@ class _Rendered:
 
 def _render(
     tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
-    tools: Sequence[Tool] | None,
+    messages: Sequence[MessageMapping],
+    tools: Sequence[ToolMapping] | None,
     thinking: bool | None,
     add_generation_prompt: bool,
     continue_final_message: bool | str,
@@ -147,7 +147,7 @@ def _render(
     return _Rendered(texts[0], spans[0] if marks else None)
 
 
-def _check(messages: Sequence[Message]) -> None:
+def _check(messages: Sequence[MessageMapping]) -> None:
     """What the template cannot see: that there are messages, and that tool-call arguments are JSON."""
     if not messages:
         raise ArtifactError("the conversation is empty", where="chat", remedy="give at least one message")
