@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from model.artifact.hashing import file_sha256
 from model.artifact.provenance import Metric, Parent, Provenance, artifact_kind, current_hash, read_provenance
 from model.errors import ArtifactError, Nano2Error
 
@@ -137,11 +138,36 @@ def _node(
         return node
     provenance = read_provenance(path)
     if provenance is None:
-        return node
+        held = holder(path)
+        return node.model_copy(update={"parents": [_holder_node(held, finder, above)]}) if held else node
     parents = _nodes(path, provenance, finder, above)
     return node.model_copy(
         update={"stage": provenance.stage, "metrics": provenance.metrics, "parents": parents}
     )
+
+
+def holder(path: Path) -> tuple[Path, Provenance] | None:
+    """The artifact that a file lies in as part of its content, with its provenance; None for a file of its own."""
+    real = Path(os.path.realpath(path))
+    if not real.is_file():
+        return None
+    for folder in real.parents:
+        try:
+            provenance = read_provenance(folder)
+        except ArtifactError:
+            return None
+        if provenance is not None:
+            record = provenance.files.get(real.relative_to(folder).as_posix())
+            same = record is not None and record.sha256 == file_sha256(real)
+            return (folder, provenance) if same else None
+    return None
+
+
+def _holder_node(held: tuple[Path, Provenance], finder: InputFinder, above: frozenset[str]) -> LineageNode:
+    folder, provenance = held
+    recorded = provenance.content_hash or finder.content_hash(folder)
+    item = Parent(path=str(folder), kind=provenance.kind, content_hash=recorded)
+    return _node(item, folder, "ok" if finder.content_hash(folder) == recorded else "changed", finder, above)
 
 
 def _claimed_hash(path: Path) -> str | None:

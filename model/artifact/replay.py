@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model.artifact.hashing import short_hash
-from model.artifact.lineage import InputFinder, is_recorded_input
+from model.artifact.lineage import InputFinder, holder, is_recorded_input
 from model.artifact.provenance import Provenance, read_provenance
 from model.artifact.staging import artifact_name
 from model.errors import ArtifactError
@@ -123,9 +123,7 @@ def _add_step(
                 where=str(directory),
                 remedy="put it back where it was, or beside the artifact",
             )
-        made = read_provenance(path)
-        place = _add_step(path, made, into, finder, steps) if made else Path(os.path.abspath(path))
-        places[item.content_hash] = str(place)
+        places[item.content_hash] = str(_place(path, into, finder, steps))
     taken = {step.out.name for step in steps.values()}
     name = free = artifact_name(Path(real))
     number = 2
@@ -133,6 +131,18 @@ def _add_step(
         free, number = f"{name}-{number}", number + 1
     steps[real] = ReplayStep(into / free, _with_places(provenance.config, places), provenance)
     return into / free
+
+
+def _place(path: Path, into: Path, finder: InputFinder, steps: dict[str, ReplayStep]) -> Path:
+    """Where a replay finds an input: what nano2 made is made again, as is the artifact that a file lies in."""
+    if provenance := read_provenance(path):
+        return _add_step(path, provenance, into, finder, steps)
+    if held := holder(path):
+        folder, provenance = held
+        return _add_step(folder, provenance, into, finder, steps) / Path(os.path.realpath(path)).relative_to(
+            folder
+        )
+    return Path(os.path.abspath(path))
 
 
 def _json_in_yaml(value: Any) -> str:

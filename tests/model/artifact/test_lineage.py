@@ -120,6 +120,32 @@ def test_chain_that_meets_itself_ends(tmp_path: Path) -> None:
     assert names(lineage(base)) == ["base:ok", "base:ok"]
 
 
+def test_a_file_within_an_artifact_leads_to_what_made_it(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("some text")
+    problems = make(tmp_path / "problems", "dataset", "data synth", {"data": text})
+    tuned = make(tmp_path / "tuned", "model", "sft", {"data": problems / "dataset.json"}, seed=2)
+    (file,) = lineage(tuned).parents
+    (made,) = file.parents
+    assert (file.kind, file.stage, file.status) == ("data", None, "ok")
+    assert (made.kind, made.stage, Path(made.path).name, made.status) == (
+        "dataset",
+        "data synth",
+        "problems",
+        "ok",
+    )
+    assert [Path(node.path).name for node in made.parents] == ["text.txt"]
+
+
+def test_a_file_beside_the_content_of_an_artifact_is_a_leaf(tmp_path: Path) -> None:
+    problems = make(tmp_path / "problems", "dataset", "data synth", {})
+    (problems / "mine.jsonl").write_text("{}")
+    changed = problems / "dataset.json"
+    changed.write_text('{"seed": 7}')
+    tuned = make(tmp_path / "tuned", "model", "sft", {"one": problems / "mine.jsonl", "two": changed}, seed=2)
+    assert [node.parents for node in lineage(tuned).parents] == [[], []]
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
         lineage(tmp_path / "nothing")

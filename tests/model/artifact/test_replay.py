@@ -75,6 +75,15 @@ def test_foreign_checkpoint_is_used_where_it_lies(tmp_path: Path) -> None:
         replay_commands(foreign, into=tmp_path / "again")
 
 
+def test_a_file_within_an_artifact_is_made_again_with_it(tmp_path: Path) -> None:
+    problems = make(tmp_path / "problems", "dataset", "data synth", {})
+    tuned = make(tmp_path / "tuned", "model", "sft", {"data": problems / "dataset.json"}, seed=2)
+    into = tmp_path / "again"
+    made, tuning = replay_commands(tuned, into=into)
+    assert (made.original.stage, made.out) == ("data synth", into / "problems")
+    assert tuning.recipe["data"] == f"{into}/problems/dataset.json"
+
+
 @pytest.mark.parametrize("how", ["missing", "changed"])
 def test_input_that_is_not_there(tuned: Path, tmp_path: Path, how: str) -> None:
     text = tuned.parents[1] / "data" / "text.txt"
