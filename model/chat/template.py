@@ -21,6 +21,7 @@ from model.chat.control_tokens import MessageMapping, ToolMapping, break_control
 from model.errors import ArtifactError
 
 TEMPLATE_PATH = Path(__file__).with_name("chat_template.jinja")
+TEMPLATE_REMEDY = f"replace its chat_template.jinja by {TEMPLATE_PATH}"
 
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -94,7 +95,7 @@ def encode(
         raise ArtifactError(
             "the chat template has no {% generation %} markers, so no assistant mask can be made",
             where=str(tokenizer.name_or_path),
-            remedy=f"replace its chat_template.jinja by {TEMPLATE_PATH}",
+            remedy=TEMPLATE_REMEDY,
         )
 
     ids: list[int] = []
@@ -124,7 +125,7 @@ def _render(
     add_generation_prompt: bool,
     continue_final_message: bool | str,
 ) -> _Rendered:
-    template = tokenizer.chat_template or read_template()
+    template = _template_of(tokenizer, tools)
     marks = _GENERATION_TAG.search(template) is not None
     variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
     if thinking is not None:
@@ -141,10 +142,39 @@ def _render(
             add_generation_prompt=add_generation_prompt,
             **variables,
         )
-    except (jinja2.exceptions.TemplateError, TypeError, ValueError) as error:
-        raise ArtifactError(str(error), where="chat", remedy="correct the message") from error
+    except Exception as error:  # a template is a program, and may fail in any way
+        raise _explained(error) from error
     texts, spans = rendered
     return _Rendered(texts[0], spans[0] if marks else None)
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase, tools: Sequence[ToolMapping] | None) -> str:
+    """Of several templates the one that transformers takes: that for tools where there are tools, else the default."""
+    if not tokenizer.chat_template:
+        return read_template()
+    try:
+        return tokenizer.get_chat_template(tools=[dict(tool) for tool in tools] if tools else None)
+    except ValueError as error:
+        raise ArtifactError(
+            "the tokenizer has several chat templates, and none is named default",
+            where=str(tokenizer.name_or_path),
+            remedy="name one of them default",
+        ) from error
+
+
+def _explained(error: Exception) -> ArtifactError:
+    """Whether the template is broken, refuses the chat in its own words, or fails on it."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, jinja2.exceptions.TemplateSyntaxError):
+        what, remedy = f"the chat template is no valid Jinja ({text})", TEMPLATE_REMEDY
+    elif type(error) is jinja2.exceptions.TemplateError:  # what raise_exception raises
+        what, remedy = f"the chat template refuses the chat: {text}", "correct the message"
+    else:
+        what, remedy = (
+            f"the chat template fails on the chat ({text})",
+            f"correct the message, or {TEMPLATE_REMEDY}",
+        )
+    return ArtifactError(what, where="chat", remedy=remedy)
 
 
 def _check(messages: Sequence[MessageMapping]) -> None:

@@ -342,6 +342,43 @@ class TestMalformed:
                 function(tokenizer, messages)
             assert caught.value.remedy
 
+    @pytest.mark.parametrize(
+        ("template", "words"),
+        [
+            ("{% if %}", "is no valid Jinja"),
+            ("{% for i in range(999999) %}{% endfor %}", "fails on the chat (Range too big"),
+            ("{{ 1 // 0 }}", "fails on the chat (integer division"),
+            ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "fails on the chat (maximum recursion"),
+            ("{{ messages[0].parts[0] }}", "fails on the chat ('dict object' has no attribute 'parts')"),
+            ("{% include 'a' %}", "fails on the chat (no loader"),
+            ("{{ ''.__class__.a }}", "fails on the chat (access to attribute '__class__'"),
+            ("{{ raise_exception('no') }}", "refuses the chat: no"),
+        ],
+    )
+    def test_a_broken_template_is_named(
+        self, tokenizer: PreTrainedTokenizerBase, template: str, words: str
+    ) -> None:
+        foreign = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+        foreign.chat_template = template
+        for function in (render, encode):
+            with pytest.raises(ArtifactError, match=re.escape(f"the chat template {words}")):
+                function(foreign, [user("a")])
+
+    def test_of_several_templates_the_one_that_transformers_takes(
+        self, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        foreign = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+        foreign.chat_template = {
+            "default": "plain {{ messages[0].content }}",
+            "tool_use": "tools {{ tools | length }}",
+        }
+        for tools in (None, [WEATHER]):
+            expected = foreign.apply_chat_template([user("a")], tools=tools, tokenize=False)
+            assert render(foreign, [user("a")], tools=tools) == expected
+        foreign.chat_template = {"rag": "{{ messages[0].content }}"}
+        with pytest.raises(ArtifactError, match="none is named default"):
+            render(foreign, [user("a")])
+
     def test_no_mask_without_markers(self, tokenizer: PreTrainedTokenizerBase) -> None:
         foreign = type(tokenizer).from_pretrained(tokenizer.name_or_path)
         foreign.chat_template = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from evals.chat_lines import ChatSample
 from model.chat.episodes import Thinking, episodes_of, thinking_of
 from model.chat.messages import Message
-from model.chat.template import TEMPLATE_PATH, EncodedChat, encode, render
+from model.chat.template import TEMPLATE_REMEDY, EncodedChat, encode, render
 from model.errors import ArtifactError
 from stages.common.data.chat.tokenizer import ChatTokenizer
 
 Episodes = Literal["each", "last"]
 
-TEMPLATE_REMEDY = f"replace its chat_template.jinja by {TEMPLATE_PATH}"
 _DATA_REMEDY = "repair or remove the line"
 
 

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from model.chat.template import TEMPLATE_REMEDY
 from model.errors import ArtifactError
-from stages.common.data.chat.encoding import (
-    TEMPLATE_REMEDY,
-    Conversation,
-    examine_conversation,
-)
+from stages.common.data.chat.encoding import Conversation, examine_conversation
 from stages.common.data.chat.tokenizer import ChatTokenizer
 
 

@@ -110,7 +110,7 @@ BROKEN_TEMPLATES = {
     "no Jinja": (edited(("{%- if tools -%}", "{%- if tools")), "expected token"),
     "no prompt": (
         edited(("{%- if add_generation_prompt -%}", "{%- if add_generation_prompt -%}{{- raise_exception('no') -}}")),
-        "message 5: its prompt cannot be rendered (no)",
+        "message 5: its prompt cannot be rendered (the chat template refuses the chat: no)",
     ),
 }  # fmt: skip
 
