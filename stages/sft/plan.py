@@ -9,6 +9,7 @@ from model.errors import ArtifactError
 from model.loading import read_config
 from model.text_lines import json_lines
 from stages.common.data.chat.encoding import encode_sample
+from stages.common.data.chat.template_check import check_template
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import Source, resolve_sources
 from stages.common.plan import Plan, PlanValue
@@ -41,11 +42,18 @@ def plan(config: SftConfig) -> Plan:
 
 
 def _measure(source: Source, tokenizer: ChatTokenizer, config: SftConfig) -> tuple[int, int]:
-    """Samples of a source, and about how many tokens they have. ArtifactError for a broken line among the first."""
+    """Samples of a source, and about how many tokens they have. ArtifactError for a broken line among the first, and for
+    a broken template where there are chats.
+    """
     lines = (line for file in source.files for line in json_lines(file))
-    lengths = []
+    lengths: list[int] = []
+    template_checked = False
     for row, place in islice(lines, MEASURED):
-        encoded = encode_sample(tokenizer, parse_sample(row, place), config.episodes)
+        sample = parse_sample(row, place)
+        if not (sample.is_text or template_checked):
+            check_template(tokenizer)  # before the sample, which would be blamed
+            template_checked = True
+        encoded = encode_sample(tokenizer, sample, config.episodes)
         lengths.append(sum(len(item.ids) for item in encoded if len(item.ids) <= config.seq_len))
     if not lengths:
         raise ArtifactError(

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 
 from model.artifact.staging import staged_directory
+from model.chat.template import TEMPLATE_PATH, read_template
 from model.loading import load
+from model.tokenizer import load_tokenizer
 from stages.common.config import WeightedPath
 from stages.common.data.chat.rows import prepare_chat
 from stages.common.data.packed_dataset import DATASET_FILE, read_description
@@ -34,6 +36,8 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     result = train_on_rows(
         lm, data, order, steps, schedule(config, steps), config, context, tokenizer=config.model
     )
+    if not load_tokenizer(config.model).chat_template:  # ours was trained, and is to be served
+        (context.staging / TEMPLATE_PATH.name).write_text(read_template(), encoding="utf-8")
     sources = read_description(rows).sources.values()
     result.metrics |= {
         "rows": sum(source.rows for source in sources),

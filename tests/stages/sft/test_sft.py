@@ -11,7 +11,7 @@ from evals.chat_lines import ChatSample
 from model import load
 from model.artifact.hashing import content_hash
 from model.chat.special_tokens import END_OF_TURN
-from model.chat.template import encode
+from model.chat.template import encode, read_template
 from model.errors import ArtifactError, InterruptedRunError, Nano2Error, UsageError
 from model.inference.generation import Generator, Request
 from model.loading import save
@@ -205,6 +205,18 @@ def test_training_begins_with_the_models_weights(settings: Settings, model: Path
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("template", [None, ""])
+def test_a_template_that_stood_in_for_none_is_written(
+    settings: Settings, model: Path, tmp_path: Path, template: str | None
+) -> None:
+    shutil.copytree(model, tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink()
+    if template is not None:
+        (tmp_path / "bare" / "chat_template.jinja").write_text(template)
+    sft(settings | {"model": str(tmp_path / "bare")}, tmp_path / "tuned")
+    assert load_tokenizer(tmp_path / "tuned").chat_template == read_template()
+
+
 def _broken_line(folder: Path, settings: Settings) -> None:
     path = Path(settings["data"][0])
     lines = path.read_text().splitlines()
@@ -237,6 +249,10 @@ def _edit_template(folder: Path, settings: Settings, edit: Callable[[str], str])
     path.write_text(edit(path.read_text().replace("{%-", "{%").replace("-%}", "%}")))
 
 
+def _invalid_template(folder: Path, settings: Settings) -> None:
+    _edit_template(folder, settings, lambda template: template + "{% if %}")
+
+
 def _everything_too_long(folder: Path, settings: Settings) -> None:
     settings |= {"seq_len": 16, "batch_tokens": 32}
 
@@ -251,6 +267,7 @@ def _not_chat(folder: Path, settings: Settings) -> None:
         (_broken_line, r"line 5.*role"),
         (_all_ones_template, "mask of all ones|marks"),
         (_no_markers, "no {% generation %} markers"),
+        (_invalid_template, r"chat_template\.jinja: the chat template is no valid Jinja"),
         (_everything_too_long, "is left to train on"),
         (_not_chat, "no kind of text file"),
     ],
