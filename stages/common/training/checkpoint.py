@@ -25,9 +25,10 @@ _PREFIX = "step-"
 
 @dataclass
 class Counters:
-    """Where a run stands: optimizer steps, and seconds spent on them."""
+    """Where a run stands: optimizer steps, tokens in their rows, and seconds spent on them."""
 
     step: int = 0
+    tokens: int = 0
     seconds: float = 0.0
 
 

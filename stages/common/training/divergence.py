@@ -6,12 +6,12 @@ from torch import nn
 from model.errors import DivergedError
 from model.hybrid import HybridLM
 from model.inference.diagnosis import first_not_finite
-from stages.common.training.batches import Batch
+from stages.common.training.objectives import StepBatch
 
 REMEDY = "lower --learning-rate or --clip, or look at these rows with `nano2 data show`"
 
 
-def diverged_loss(lm: HybridLM, batch: Batch, where: str) -> DivergedError:
+def diverged_loss(lm: HybridLM, batch: StepBatch, where: str) -> DivergedError:
     """The error for a batch whose loss is NaN or infinite: the forward pass is run again and watched."""
     return DivergedError(
         f"the loss is not finite; {_first_bad_module(lm, batch)}", where=where, remedy=REMEDY
@@ -31,7 +31,7 @@ def diverged_gradient(model: nn.Module, where: str) -> DivergedError:
 
 
 @torch.no_grad()
-def _first_bad_module(lm: HybridLM, batch: Batch) -> str:
+def _first_bad_module(lm: HybridLM, batch: StepBatch) -> str:
     for name, parameter in lm.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             return f"the parameter {name} is not finite"

@@ -1,54 +1,60 @@
 """The training loop of every stage: batches in one fixed order, an objective, AdamW, a schedule, and a state to resume from.
 
-A step's loss is the sum over its tokens divided by their number in the whole step, so accumulation does not change it.
-Everything a step depends on is the parameters, the optimizer and the step's number; a run that continues from a saved
-state therefore repeats the uninterrupted one bit for bit on the same device and thread count.
+A step's loss is the sum over what it trains on (tokens, pairs) divided by their number in the whole step, so accumulation
+does not change it. Everything a step depends on is the parameters, the optimizer and the step's number; a run that
+continues from a saved state therefore repeats the uninterrupted one bit for bit on the same device and thread count.
 """
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from model.counting import training_flops_per_token
-from model.errors import InterruptedRunError
+from model.errors import InterruptedRunError, Nano2Error
 from model.hybrid import HybridLM
 from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext
-from stages.common.training.batches import Batch
 from stages.common.training.checkpoint import Counters, load_state, save_state
 from stages.common.training.divergence import diverged_gradient, diverged_loss
 from stages.common.training.hardware import matrix_rate, used_bytes
 from stages.common.training.metrics_log import MetricsLog
-from stages.common.training.objectives import Objective
+from stages.common.training.objectives import B, Objective, StepBatch
 from stages.common.training.optimizer import build_optimizer
 from stages.common.training.settings import TrainingSettings
 from stages.common.training.steps import StepShape
+
+B_co = TypeVar("B_co", bound=StepBatch, covariant=True)
 
 Validator = Callable[[HybridLM, int], Mapping[str, float]]
 """Figures of a model on held-out data, over about so many tokens (0: all); empty where nothing was held out."""
 
 
-class Stream(Protocol):
-    """What a run trains on. The batch of a step depends on the step's number alone, so that a run can be resumed."""
+class Stream(Protocol[B_co]):
+    """What a run trains on. A step's batch depends on the step's number and, where the model itself makes it, on the model
+    as it is then: on nothing else, so that a run can be resumed."""
 
-    def batch(self, step: int) -> Batch: ...
+    def batch(self, step: int) -> B_co: ...
 
     def figures(self, step: int) -> Mapping[str, float]: ...
 
     def describe(self, step: int, start: int, end: int) -> str: ...
 
 
-class TrainingLoop:
-    """One run. `schedule` maps tokens seen, the step's own included, to the learning rate."""
+class TrainingLoop(Generic[B]):
+    """One run. `schedule` maps the number of a step, counted from 1, to its learning rate.
+
+    Of `shape` the number of rows in a step is only an estimate: the step's batch has the rows.
+    """
 
     def __init__(
         self,
         lm: HybridLM,
-        stream: Stream,
-        objective: Objective,
+        stream: Stream[B],
+        objective: Objective[B],
         schedule: Callable[[int], float],
         validator: Validator,
         shape: StepShape,
@@ -88,32 +94,34 @@ class TrainingLoop:
     def _step(self, log: MetricsLog, bar: ProgressBar) -> None:
         started = time.monotonic()
         step = self.counters.step
-        tokens_seen = (step + 1) * self.shape.tokens_per_step
-        learning_rate = self.schedule(tokens_seen)
+        batch = self._batch(step)
+        size, tokens = len(batch.input_ids_BT), batch.input_ids_BT.numel()
+        learning_rate = self.schedule(step + 1)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        loss = self._accumulate(self.stream.batch(step), step)
+        loss, figures = self._accumulate(batch, step)
         norm = float(torch.nn.utils.clip_grad_norm_(self.lm.parameters(), self.settings.clip))
         if not math.isfinite(norm):
-            raise diverged_gradient(self.lm, self.stream.describe(step, 0, self.shape.sequences))
+            raise diverged_gradient(self.lm, self.stream.describe(step, 0, size))
         self.optimizer.step()
         self.optimizer.zero_grad()
         seconds = time.monotonic() - started
-        self.counters = Counters(step + 1, self.counters.seconds + seconds)
-        tok_per_s = self.shape.tokens_per_step / seconds
+        self.counters = Counters(step + 1, self.counters.tokens + tokens, self.counters.seconds + seconds)
+        tok_per_s = tokens / seconds
         mfu = tok_per_s * self.flops_per_token / self.rate
         bar.update(1, loss=loss, tok_per_s=tok_per_s, mfu=mfu, memory_bytes=used_bytes(self.lm.device))
         last = self.counters.step == self.shape.steps
         if last or self.counters.step % self.settings.log_every == 0:
             log.write(
                 self.counters.step,
-                tokens=tokens_seen,
+                tokens=self.counters.tokens,
                 loss=loss,
                 learning_rate=learning_rate,
                 gradient_norm=norm,
                 tok_per_s=tok_per_s,
                 mfu=mfu,
                 **self.stream.figures(step),
+                **figures,
             )
         every = self.settings.validate_every
         if every and not last and self.counters.step % every == 0:
@@ -123,20 +131,31 @@ class TrainingLoop:
         if time.monotonic() - self.seconds_saved_at > self.settings.save_seconds and not last:
             self._save()
 
-    def _accumulate(self, batch: Batch, step: int) -> float:
-        """Gradients of the step's mean loss, micro-batch by micro-batch; returns that loss in nats a token."""
+    def _batch(self, step: int) -> B:
+        """The step's rows. Making them may take long, and fail: what was trained before is kept then."""
+        try:
+            return self.stream.batch(step)
+        except Nano2Error:
+            self._save()
+            raise
+
+    def _accumulate(self, batch: B, step: int) -> tuple[float, dict[str, float]]:
+        """Gradients of the step's mean loss, micro-batch by micro-batch; that loss (nats), and the means of its sums."""
         total, count, size = 0.0, max(batch.count, 1), self.shape.micro_batch
-        for start in range(0, self.shape.sequences, size):
+        sums: dict[str, float] = defaultdict(float)
+        for start in range(0, len(batch.input_ids_BT), size):
             if self.context.stop:
                 self._interrupt()
             micro = batch.rows(start, start + size).to(self.lm.device)
             loss = self.objective(self.lm, micro)
-            value = float(loss.detach())
+            value = float(loss.total.detach())
             if not math.isfinite(value):
                 raise diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
-            (loss / count).backward()
+            (loss.total / count).backward()
             total += value
-        return total / count
+            for name, part in loss.sums.items():
+                sums[name] += part
+        return total / count, {name: part / count for name, part in sums.items()}
 
     def _validate(self, tokens: int, log: MetricsLog) -> Mapping[str, float]:
         self.lm.eval()

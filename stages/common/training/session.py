@@ -33,7 +33,8 @@ def train_on_rows(
 ) -> StageResult:
     """Next-token training on packed rows, masked where they have a loss mask; the artifact goes into `context.staging`.
 
-    `lm` holds float32 masters on the run's device. The tokenizer files of the directory `tokenizer` are copied.
+    `lm` holds float32 masters on the run's device. `schedule` maps tokens seen, a step's own included, to its learning
+    rate. The tokenizer files of the directory `tokenizer` are copied.
     """
     device = lm.device
     if settings.precision == "bfloat16":
@@ -45,7 +46,16 @@ def train_on_rows(
 
     stream = RowStream(data, order, shape)
     validator = HeldOut(data, settings.micro_batch)
-    loop = TrainingLoop(lm, stream, cross_entropy, schedule, validator, shape, settings, context)
+    loop = TrainingLoop(
+        lm,
+        stream,
+        cross_entropy,
+        lambda step: schedule(step * shape.tokens_per_step),
+        validator,
+        shape,
+        settings,
+        context,
+    )
     final = loop.run()
 
     save(lm, context.staging, dtype=settings.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
