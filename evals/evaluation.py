@@ -142,6 +142,8 @@ def evaluate(
     limit: only the first documents of each task. num_fewshot: worked examples before each question, drawn with `seed`.
     """
     copies = run_copies(tasks, settings)
+    for task in _single(copies):
+        _check_examples(task, num_fewshot)
     try:
         with _calm(), _without_surroundings():
             results = simple_evaluate(
@@ -180,6 +182,27 @@ def evaluate(
     }
     kept = {key: value for key, value in results.items() if key not in (*_VOLATILE, "samples")}
     return Evaluation({**kept, "nano2": summary(kept, samples, lm.generation_settings)}, samples)
+
+
+def _single(items: Sequence[Task | Group]) -> list[Task]:
+    return [task for item in items for task in (item.get_all_tasks() if isinstance(item, Group) else [item])]
+
+
+def _check_examples(task: Task, num_fewshot: int | None) -> None:
+    """Refuses more worked examples than the task has; an item is never its own example."""
+    own: int | None = task.config.num_fewshot
+    wanted = (own or 0) if num_fewshot is None or own == 0 else num_fewshot
+    if not wanted:
+        return
+    sampler = getattr(task, "sampler", None)
+    shared = task.fewshot_cfg.split == task.config.test_split
+    there = max(0, len(sampler.fewshot_docs()) - shared) if sampler is not None else 0
+    if wanted > there:
+        raise UsageError(
+            f"{wanted} worked examples are asked for, and there are {there}",
+            where=f"task {task.task_name}",
+            remedy=f"ask for at most {there} with --num-fewshot",
+        )
 
 
 def _names(tasks: Sequence[Task | Group]) -> str:

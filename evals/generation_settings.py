@@ -61,6 +61,12 @@ class GenerationSettings:
         if default_sampling and not any(name in rest for name in _SAMPLING):
             rest |= default_sampling
         until = rest.pop("until", None) or []
+        if not isinstance(until, str | list | tuple):
+            raise UsageError(
+                f"until is {until!r}, neither a text nor a list of texts",
+                where=f"task {task}" if task else "generation_kwargs",
+                remedy="give the texts that end an answer",
+            )
         limits = [rest.pop(name) for name in _MAX_TOKENS if name in rest]
         temperature = rest.pop("temperature", None)
         do_sample = rest.pop("do_sample", bool(temperature))
@@ -86,5 +92,7 @@ class GenerationSettings:
             )
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"a generation setting is no number ({error})", where=f"task {task}" if task else ""
+                f"a generation setting is no number ({error})",
+                where=f"task {task}" if task else "generation_kwargs",
+                remedy="correct it in the task's generation_kwargs, or with --gen",
             ) from error

@@ -49,6 +49,12 @@ def run_copies(items: Sequence[Task | Group], settings: RunSettings) -> list[Tas
             where="budgets",
             remedy="leave them out, or add a task such as nano2_gsm8k",
         )
+    if settings.repeats > 1 and not any(_generates(item) for item in items):
+        raise UsageError(
+            "repeats were asked for, and none of the tasks generates an answer",
+            where="repeats",
+            remedy="leave them out, or add a task such as nano2_gsm8k",
+        )
     copies: list[Task | Group] = []
     for item in items:
         budgets = settings.budgets if _generates(item) else ()

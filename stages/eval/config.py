@@ -48,14 +48,14 @@ class EvalConfig(StageConfig):
         description="Names of tasks, groups or tags, YAML files, or jsonl files of chats; separated by commas.",
     )
     include: tuple[InputPath, ...] = Field((), description="Directory with task YAMLs of your own.")
-    limit: int | None = Field(None, ge=1, description="Only the first N documents of each task.")
+    limit: int | None = Field(None, ge=1, le=2**31, description="Only the first N documents of each task.")
     num_fewshot: int | None = Field(
         None, ge=0, description="Worked examples before each question; by default what the task says."
     )
     repeats: int = Field(
         1, ge=1, le=1024, description="Answers to each item: mean, standard error by item, pass@k."
     )
-    seed: int = Field(0, ge=0, description="Seed of the worked examples and of sampled answers.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the worked examples and of sampled answers.")
     samples: bool = Field(True, description="Also write samples_TASK.jsonl.")
     cache: Annotated[Path | None, Cosmetic()] = Field(
         None, description="Directory in which answers are kept for other evaluations of the same model."
@@ -106,6 +106,12 @@ class EvalConfig(StageConfig):
     batch_rows: Annotated[int, Panel("Hardware"), Cosmetic()] = Field(
         32, ge=1, description="Answers that are generated at a time."
     )
+
+    @model_validator(mode="after")
+    def _check_thinking(self) -> "EvalConfig":
+        if self.thinking is not None and not self.apply_chat_template:
+            raise ValueError("thinking is turned on or off in chats: add --apply-chat-template")
+        return self
 
     @model_validator(mode="after")
     def _check_budgets(self) -> "EvalConfig":

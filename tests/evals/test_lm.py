@@ -189,8 +189,17 @@ def test_generation_settings(kwargs: dict[str, Any], expected: GenerationSetting
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"num_beams": 4}, {"untill": ["a"]}, {"repetition_penalty": 1.2}, {"top_p": "x"}]
+    ("kwargs", "what"),
+    [
+        ({"num_beams": 4}, "num_beams = 4 is not supported"),
+        ({"untill": ["a"]}, "untill = "),
+        ({"repetition_penalty": 1.2}, "repetition_penalty = 1.2"),
+        ({"top_p": "x"}, "is no number"),
+        ({"until": 3}, "until is 3, neither a text nor a list of texts"),
+    ],
 )
-def test_settings_without_effect_are_refused(kwargs: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
+def test_settings_without_effect_are_refused(kwargs: dict[str, Any], what: str) -> None:
+    with pytest.raises(UsageError, match=what) as caught:
         GenerationSettings.of(kwargs, "task")
+    assert caught.value.where == "task task"
+    assert caught.value.remedy

@@ -145,6 +145,36 @@ def test_groups_have_their_own_figure(artifact: Path, tmp_path: Path) -> None:
     assert documents == {"mine": 2, "nano2_piqa": 3, "both": 5}
 
 
+def test_more_worked_examples_than_there_are(artifact: Path, tmp_path: Path) -> None:
+    rows = '{"q": "Is it?", "a": 0}\n{"q": "Was it?", "a": 1}\n'
+    include = write_task(tmp_path / "tasks", rows, fewshot_split="test")
+    settings: dict[str, Any] = {"model": artifact, "tasks": ["mine"], "include": [include]}
+    run(tmp_path / "one", **settings, num_fewshot=1)
+    with pytest.raises(UsageError, match="2 worked examples are asked for, and there are 1") as caught:
+        run(tmp_path / "two", **settings, num_fewshot=2)
+    assert caught.value.where == "task mine"
+    write_task(tmp_path / "tasks", rows, fewshot_split="test", num_fewshot=2)
+    with pytest.raises(UsageError, match="2 worked examples"):
+        run(tmp_path / "three", **settings)
+    write_task(tmp_path / "tasks", rows, fewshot_config={"samples": [], "sampler": "first_n"}, num_fewshot=5)
+    with pytest.raises(UsageError, match="5 worked examples are asked for, and there are 0"):
+        run(tmp_path / "four", **settings)
+
+
+@pytest.mark.parametrize(
+    "change", [{"limit": 2**40}, {"seed": 2**32}, {"thinking": True}, {"thinking": False}]
+)
+def test_settings_that_have_no_meaning(artifact: Path, change: dict[str, Any]) -> None:
+    EvalConfig.model_validate({"model": artifact, "tasks": ["nano2_piqa"]})
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        EvalConfig.model_validate({"model": artifact, "tasks": ["nano2_piqa"], **change})
+
+
+def test_repeats_of_what_is_not_generated(artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none of the tasks generates"):
+        run(tmp_path / "out", model=artifact, tasks=["nano2_piqa"], repeats=3, limit=1)
+
+
 def test_a_fixed_number_of_examples_is_said(artifact: Path, tmp_path: Path) -> None:
     include = write_task(
         tmp_path / "tasks", '{"q": "Is it?", "a": 0}\n{"q": "Was it?", "a": 1}\n', num_fewshot=0
