@@ -29,6 +29,8 @@ from model.errors import UsageError
 
 PHASE_BOUNDARIES = (0.6, 0.9)
 BLOCK_SEQUENCES = 1024
+LEAST_SHARE = 1e-6
+"""Of a source in its phase. A block has at least one row of each source on average, and is held in memory."""
 
 
 def _random_bits(count: int, *key: object) -> NDArray[np.uint64]:
@@ -160,7 +162,7 @@ class BlendedOrder:
 
 
 def check_phases(phases: Sequence[Mapping[str, float]], rows: Mapping[str, int]) -> None:
-    """Refuses blends that cannot be drawn from sources of these sizes (`UsageError`)."""
+    """Refuses blends that cannot be drawn from sources of these sizes, or only in enormous blocks (`UsageError`)."""
     for number, weights in enumerate(phases, start=1):
         where = f"phase {number}"
         if not weights:
@@ -179,6 +181,12 @@ def check_phases(phases: Sequence[Mapping[str, float]], rows: Mapping[str, int])
                     f"weight {weight:g} of source {name!r} is not a positive number",
                     where=where,
                     remedy="give a weight above 0, or leave the source out of the phase",
+                )
+            if weight < LEAST_SHARE * max(weights.values()):
+                raise UsageError(
+                    f"source {name!r} has less than a millionth of the weight of another",
+                    where=where,
+                    remedy="leave it out of the phase, or give it more",
                 )
             if rows[name] == 0:
                 raise UsageError(

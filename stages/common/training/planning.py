@@ -17,6 +17,10 @@ TYPICAL_SHARE = 0.35
 """Share of the machine's matrix rate that a training step reaches, for the time estimate (docs/bench/cpu.json)."""
 
 
+STEP_BYTES_PER_TOKEN = 40
+"""Of a step's rows in the machine's memory: three int64 tensors, and the int32 columns that they are made of."""
+
+
 def training_plan(
     title: str,
     shape: HybridConfig,
@@ -70,7 +74,7 @@ def _parameters(shape: HybridConfig) -> dict[str, PlanValue]:
 def _refusals(shape: HybridConfig, steps: StepShape, precision: str, available: int) -> list[str]:
     needed = training_memory(shape, steps.micro_batch, steps.seq_len, precision).total
     if needed <= available:
-        return []
+        return _refused_rows(steps)
     lack = f"the step needs {format_bytes(needed)}, {format_bytes(available)} are there"
     for micro_batch in range(steps.micro_batch - 1, 0, -1):
         if training_memory(shape, micro_batch, steps.seq_len, precision).total <= available:
@@ -78,3 +82,13 @@ def _refusals(shape: HybridConfig, steps: StepShape, precision: str, available: 
     if precision == "float32" and training_memory(shape, 1, steps.seq_len, "bfloat16").total <= available:
         return [f"{lack}; --micro-batch 1 --precision bfloat16 would fit"]
     return [f"{lack}; no --micro-batch would make it fit: choose a smaller model or shorter rows"]
+
+
+def _refused_rows(steps: StepShape) -> list[str]:
+    """A step's rows are read at once, into the memory of the machine and not of its device."""
+    needed, available = steps.tokens_per_step * STEP_BYTES_PER_TOKEN, available_bytes(torch.device("cpu"))
+    if needed <= available:
+        return []
+    return [
+        f"the rows of a step take {format_bytes(needed)}, {format_bytes(available)} are there: lower batch_tokens"
+    ]

@@ -42,7 +42,7 @@ class TrainingSettings(OptimizerSettings):
         None, description="Of the written weights; by default float32 from a CPU and bfloat16 from a GPU."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
-    seed: int = Field(0, ge=0, description="Of the fresh weights and the data order.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Of the fresh weights and the data order.")
 
     validate_every: Annotated[Size, Panel("Validation")] = Field(
         0, ge=0, description="Steps between validations; 0 validates at the end alone."

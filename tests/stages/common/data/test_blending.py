@@ -120,6 +120,7 @@ def test_runs_shorter_than_their_phases(total: int) -> None:
         ([{"a": -1}, {"a": 1}, {"a": 1}], "phase 1: weight -1"),
         ([{"a": float("inf")}, {"a": 1}, {"a": 1}], "phase 1: weight inf"),
         ([{"a": 1}, {}, {"a": 1}], "phase 2: names no source"),
+        ([{"a": 1}, {"a": 1, "empty": 1e-7}, {"a": 1}], "phase 2: source 'empty' has less than a millionth"),
         ([{"a": 1}, {"empty": 1}, {"a": 1}], "source 'empty' has no rows"),
         ([{"a": 1}], "1 phases need 0"),
     ],
