@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from model.errors import UsageError
+from stages.common.sizes import LARGEST
 from stages.common.training.schedule import WarmupStableDecay
 from stages.common.training.steps import StepShape
 from stages.sft.config import SftConfig
@@ -14,8 +16,15 @@ def blend_of_epoch(rows: Mapping[str, int], weights: Mapping[str, float]) -> dic
 
 
 def step_shape(config: SftConfig, rows_of_epoch: float) -> StepShape:
-    """The steps that read `config.epochs` epochs, at least one."""
-    tokens = math.ceil(rows_of_epoch * config.epochs) * config.seq_len
+    """The steps that read `config.epochs` epochs, at least one. UsageError for more tokens than can be counted."""
+    rows = rows_of_epoch * config.epochs
+    if rows > LARGEST / config.seq_len:
+        raise UsageError(
+            f"{config.epochs:g} epochs of {rows_of_epoch:g} rows are more tokens than can be counted",
+            where="epochs",
+            remedy="give fewer epochs, or a smaller weight to the data",
+        )
+    tokens = math.ceil(rows) * config.seq_len
     return StepShape.of(tokens, config.batch_tokens, seq_len=config.seq_len, micro_batch=config.micro_batch)
 
 

@@ -8,6 +8,7 @@ from evals.chat_lines import parse_sample
 from model.errors import ArtifactError
 from model.loading import read_config
 from model.text_lines import json_lines
+from model.tokenizer import load_tokenizer
 from stages.common.data.chat.encoding import encode_sample
 from stages.common.data.chat.template_check import check_template
 from stages.common.data.chat.tokenizer import ChatTokenizer
@@ -22,6 +23,8 @@ MEASURED = 200
 
 
 def plan(config: SftConfig) -> Plan:
+    shape = read_config(config.model)
+    load_tokenizer(config.model, shape.vocab_size)  # refuses one with more tokens than the model has
     tokenizer = ChatTokenizer.open(config.model)
     sources = resolve_sources((item.path, item.weight) for item in config.data)
     data: dict[str, PlanValue] = {}
@@ -33,7 +36,7 @@ def plan(config: SftConfig) -> Plan:
         data |= {f"{source.name} (samples)": samples, f"{source.name} (tokens, estimated)": tokens}
     return training_plan(
         f"sft {config.model}",
-        read_config(config.model),
+        shape,
         step_shape(config, rows_of_epoch),
         config,
         data=data,

@@ -12,7 +12,7 @@ from model import load
 from model.artifact.hashing import content_hash
 from model.chat.special_tokens import END_OF_TURN
 from model.chat.template import encode, read_template
-from model.errors import ArtifactError, InterruptedRunError, Nano2Error, UsageError
+from model.errors import ArtifactError, InterruptedRunError, Nano2Error, PlanRefusedError, UsageError
 from model.inference.generation import Generator, Request
 from model.loading import save
 from model.tokenizer import load_tokenizer
@@ -253,6 +253,12 @@ def _invalid_template(folder: Path, settings: Settings) -> None:
     _edit_template(folder, settings, lambda template: template + "{% if %}")
 
 
+def _tokenizer_too_large(folder: Path, settings: Settings) -> None:
+    shutil.copytree(settings["model"], folder / "model")
+    save(randomized(miniature("M*-", vocab_size=384)), folder / "model")
+    settings["model"] = str(folder / "model")
+
+
 def _everything_too_long(folder: Path, settings: Settings) -> None:
     settings |= {"seq_len": 16, "batch_tokens": 32}
 
@@ -268,6 +274,7 @@ def _not_chat(folder: Path, settings: Settings) -> None:
         (_all_ones_template, "mask of all ones|marks"),
         (_no_markers, "no {% generation %} markers"),
         (_invalid_template, r"chat_template\.jinja: the chat template is no valid Jinja"),
+        (_tokenizer_too_large, "the tokenizer has 400 tokens, the embedding 384 rows"),
         (_everything_too_long, "is left to train on"),
         (_not_chat, "no kind of text file"),
     ],
@@ -289,6 +296,8 @@ def test_what_must_not_be_trained_is_refused_and_leaves_nothing(
         ({"warmup_fraction": 0.5, "decay_fraction": 0.9}, "more than 1"),
         ({"final_learning_rate": 1.0}, "above learning_rate"),
         ({"truncate_from": 9, "truncate_to": 3}, "swap them"),
+        ({"epochs": 1e300}, "more tokens than can be counted"),
+        ({"seed": 2**63}, "seed"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
@@ -297,6 +306,13 @@ def test_settings_that_cannot_work_are_refused(
     with pytest.raises((UsageError, ValueError), match=message) as caught:
         sft(settings | change, tmp_path / "tuned")
     assert isinstance(caught.value, Nano2Error | ValueError)
+
+
+def test_a_step_whose_rows_no_machine_could_hold_is_refused(settings: Settings, tmp_path: Path) -> None:
+    rows = settings["seq_len"]
+    with pytest.raises(PlanRefusedError, match=r"the rows of a step take .* lower batch_tokens"):
+        sft(settings | {"batch_tokens": rows << 40}, tmp_path / "tuned")
+    assert not (tmp_path / "tuned.run").exists()
 
 
 def test_the_plan_estimates_the_tokens_of_the_run(settings: Settings, tmp_path: Path) -> None:
