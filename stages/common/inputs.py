@@ -9,6 +9,8 @@ from model.errors import ArtifactError
 from stages.common.config import StageConfig
 from stages.common.reporter import Reporter
 
+_OF_A_MODEL = ("tokenizer.json",)
+
 
 @dataclass(frozen=True)
 class ConfigInput:
@@ -68,14 +70,15 @@ def hash_inputs(config: StageConfig, reporter: Reporter) -> list[HashedInput]:
 def verify_inputs(inputs: list[HashedInput]) -> None:
     """Compare every file of the artifacts among the inputs with its recorded sha256, before work is spent on them.
 
-    Models are left out: loading one compares its files anyway. ArtifactError for the first that was changed.
+    Of a model only the tokenizer, without which its weights mean nothing: loading them compares them anyway.
+    ArtifactError for the first that was changed.
     """
     from model.artifact.provenance import read_provenance, verify_files
 
     for path in dict.fromkeys(item.path for item in inputs):
-        provenance = read_provenance(path)
-        if provenance and provenance.kind != "model":
-            verify_files(path, provenance)
+        if provenance := read_provenance(path):
+            recorded = [name for name in _OF_A_MODEL if name in provenance.files]
+            verify_files(path, provenance, only=recorded if provenance.kind == "model" else None)
 
 
 def _missing(item: ConfigInput) -> ArtifactError:

@@ -95,8 +95,9 @@ def _warn_of_what_had_no_effect(config: EvalConfig, context: StageContext, evalu
 
 
 def _facts(config: EvalConfig, model_hash: str) -> dict[str, str]:
-    """What the report says of the settings: those that decide the result."""
+    """What the report says of the settings: those that decide the result, wherever files lie."""
     decisive = config.model_dump(mode="json", exclude=set(config.cosmetic_fields()) | {"model", "include"})
+    decisive["tasks"] = [Path(name).name if Path(name).is_file() else name for name in config.tasks]
     given = {name: value for name, value in decisive.items() if value not in (None, [], {}, "")}
     return {
         "model": f"{config.model.resolve().name}, content {model_hash}",

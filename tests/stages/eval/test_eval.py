@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from pydantic import ValidationError
 
 from evals.evaluation import load_tasks
+from model.artifact.provenance import Provenance, write_provenance
 from model.errors import ArtifactError, Nano2Error, UsageError
 from model.loading import save
 from model.tokenizer import copy_tokenizer, load_tokenizer
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageOutcome
+from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
 from stages.eval.config import EvalConfig
 from stages.eval.stage import STAGE
 from tests.model.miniatures import miniature, randomized
@@ -143,6 +146,24 @@ def test_groups_have_their_own_figure(artifact: Path, tmp_path: Path) -> None:
     rows = run(tmp_path / "out", model=artifact, tasks=["both"], include=[include], limit=3).result.rows
     documents = {row["task"]: row["n"] for row in rows}
     assert documents == {"mine": 2, "nano2_piqa": 3, "both": 5}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_tokenizer_that_is_not_the_models(artifact: Path, tmp_path: Path, recorded: bool) -> None:
+    """A smaller one reads every text, and every figure would be nonsense."""
+    model = tmp_path / "model"
+    shutil.copytree(artifact, model)
+    if not recorded:
+        (model / "tokenizer.json").unlink()
+    write_provenance(model, Provenance(kind="model", stage="pretrain"))
+    corpus = iter(["some other text entirely"] * 9)
+    save_tokenizer(train_tokenizer(corpus, 330), model)
+    settings: dict[str, Any] = {"model": model, "tasks": ["nano2_piqa"], "limit": 1}
+    if recorded:
+        with pytest.raises(ArtifactError, match=r"model/tokenizer\.json: .* nano2.json records"):
+            run(tmp_path / "out", **settings)
+    else:  # put beside the weights afterwards, as the message on a missing one says
+        run(tmp_path / "out", **settings)
 
 
 def test_more_worked_examples_than_there_are(artifact: Path, tmp_path: Path) -> None:
@@ -348,6 +369,12 @@ class TestTaskFiles:
         (tmp_path / "moved").mkdir()
         path.rename(tmp_path / "moved" / "mine.jsonl")
         assert run(tmp_path / "out", tasks=[tmp_path / "moved" / "mine.jsonl"], **settings).up_to_date
+        hashes = {
+            json.loads((tmp_path / out / "nano2.json").read_text())["content_hash"]
+            for out in ("out", "anew")
+            if run(tmp_path / out, tasks=[tmp_path / "moved" / "mine.jsonl"], **settings)
+        }
+        assert len(hashes) == 1  # a replay finds its tasks elsewhere
         self.chats(tmp_path / "moved" / "mine.jsonl", "Hi", "Hu")
         assert not run(tmp_path / "out", tasks=[tmp_path / "moved" / "mine.jsonl"], **settings).up_to_date
 
