@@ -113,6 +113,9 @@ def _message(problem: Any, option: FieldOption | None) -> str:
         return f"{shown} {_PLAIN_WORDS[kind]}"
     if kind in _LIMITS:
         return f"{shown} {_LIMITS[kind]} {next(iter(problem['ctx'].values()))}"
+    if kind in ("too_short", "string_too_short"):
+        least = problem["ctx"]["min_length"]
+        return f"{least} or more are needed" if kind == "too_short" else f"{shown} is empty or too short"
     if kind in ("literal_error", "enum") and option is not None:
         choices = option.choices
         listed = ", ".join(choices) if choices else str(problem["ctx"]["expected"])

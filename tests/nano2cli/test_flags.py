@@ -159,6 +159,21 @@ def test_a_bad_recipe_value_is_one_message(
     assert len(ran.stderr.splitlines()) <= 5
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what", "where"),
+    [
+        (["compare", "one"], "2 or more are needed", "EVALUATIONS"),
+        (["eval", "-m", "x", "--tasks", ",", "-o", "out"], "1 or more are needed", "--tasks"),
+        (["eval", "-m", "x", "--tasks", "a", "--think-end", "", "-o", "out"], "'' is empty", "--think-end"),
+    ],
+)
+def test_too_few_and_too_short(nano2: Nano2, arguments: list[str], what: str, where: str) -> None:
+    ran = nano2(*arguments, "--json")
+    assert ran.code == 2
+    assert what in ran.error["what"]
+    assert ran.error["where"] == where
+
+
 def test_a_missing_output_and_a_missing_recipe(nano2: Nano2) -> None:
     ran = nano2("toy")
     assert ran.code == 2
