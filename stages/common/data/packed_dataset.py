@@ -220,7 +220,7 @@ def read_description(directory: Path) -> DatasetDescription:
     path = directory / DATASET_FILE
     try:
         return DatasetDescription.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(
             f"no {DATASET_FILE} there, so it is no packed dataset",
             where=str(directory),

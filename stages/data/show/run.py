@@ -30,6 +30,7 @@ from stages.data.show.rendering import RowView, Vocabulary, histogram_table
 def run(config: ShowConfig, context: StageContext) -> StageResult:
     """Prints rows and the histogram of lengths; the result is the table of sources."""
     is_dataset = (config.path / DATASET_FILE).is_file()
+    sources = [] if is_dataset else resolve_sources([(config.path, 1.0)])
     directory = tokenizer_directory(config.path, config.tokenizer, config.model, is_dataset=is_dataset)
     if config.source is not None and not is_dataset:
         raise UsageError(
@@ -42,17 +43,11 @@ def run(config: ShowConfig, context: StageContext) -> StageResult:
         if config.mask and not dataset.description.masked:
             result.notes.append("the dataset has no loss masks: every next token of a document is trained")
     elif config.mask:
-        chats = look_at_chats(
-            resolve_sources([(config.path, 1.0)]),
-            ChatTokenizer.open(directory),
-            config.episodes,
-            config.rows,
-        )
+        chats = look_at_chats(sources, ChatTokenizer.open(directory), config.episodes, config.rows)
         shown = Shown(chats.rows, np.array(chats.lengths, dtype=np.int64))
         result = _describe_chats(chats)
     else:
         tokenizer = TextTokenizer.open(directory)
-        sources = resolve_sources([(config.path, 1.0)])
         shown = look_at_text(sources, tokenizer, config.text_field, config.rows)
         result = StageResult(metrics={"documents_measured": len(shown.lengths)})
     backend = load_backend(directory)

@@ -114,6 +114,8 @@ def test_refusals_of_text(tmp_path: Path, tokenizer_directory: Path) -> None:
     with pytest.raises(UsageError, match="needs a tokenizer"):
         _show(tmp_path / "a.txt")
     with pytest.raises(ArtifactError, match="no such file"):
+        _show(tmp_path / "gone.txt")
+    with pytest.raises(ArtifactError, match="no such file"):
         _show(tmp_path / "missing", tokenizer=tokenizer_directory)
 
 

@@ -185,6 +185,12 @@ def test_damage_is_an_artifact_error(tmp_path: Path, damage: Any, message: str) 
     assert caught.value.remedy
 
 
+def test_a_file_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").write_text("{}")
+    with pytest.raises(ArtifactError, match="is no packed dataset"):
+        PackedDataset.open(tmp_path / "chats.jsonl")
+
+
 def test_a_row_count_that_disagrees(tmp_path: Path) -> None:
     directory = _write(tmp_path, _rows(8))
     path = directory / "dataset.json"
