@@ -199,6 +199,8 @@ def _save_file(shard: "Mapping[str, torch.Tensor]", path: Path) -> None:
         if f"os error {errno.ENOSPC}" in str(error):  # the library reports the system's errors as text only
             raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
         raise
+    # The library writes for the owner alone; whoever may read the directory is to read the weights.
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _info(tensor: "torch.Tensor") -> TensorInfo:

@@ -90,6 +90,17 @@ def check_layout(folder: Path, checkpoint: CheckpointFiles, max_shard_bytes: int
         assert len(loaded) == 1 or sum(tensor.nbytes for tensor in loaded.values()) <= max_shard_bytes
 
 
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o775, 0o664), (0o700, 0o600)])
+def test_whoever_may_read_the_directory_may_read_the_weights(tmp_path: Path, folder: int, file: int) -> None:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    directory.chmod(folder)
+    save_weights({"a": torch.zeros(4), "b": torch.zeros(4)}, directory, max_shard_bytes=16)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in directory.glob("*.safetensors")}
+    assert len(modes) == 2
+    assert set(modes.values()) == {file}
+
+
 def test_tied_and_strided_tensors_are_written_in_full(tmp_path: Path) -> None:
     table = torch.randn(4, 6)
     tensors = {"a": table, "tied": table, "part": table[1:3], "t": table.T, "p": torch.nn.Parameter(table[0])}
