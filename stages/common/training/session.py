@@ -36,11 +36,7 @@ def train_on_rows(
     `lm` holds float32 masters on the run's device. `schedule` maps tokens seen, a step's own included, to its learning
     rate. The tokenizer files of the directory `tokenizer` are copied.
     """
-    device = lm.device
-    if settings.precision == "bfloat16":
-        lm.compute_dtype = torch.bfloat16
-    for kernel in describe(device.type, settings.precision):
-        context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
+    prepare_model(lm, settings, context)
     for source, epochs in order.epochs().items():
         context.reporter.log(f"source {source}: read {epochs:.2f} times")
 
@@ -58,8 +54,7 @@ def train_on_rows(
     )
     final = loop.run()
 
-    save(lm, context.staging, dtype=settings.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
-    copy_tokenizer(tokenizer, context.staging)
+    write_model(lm, settings, context, tokenizer=tokenizer)
     return StageResult(
         metrics={
             "parameters": count_parameters(lm.config).total,
@@ -69,3 +64,17 @@ def train_on_rows(
             **final,
         }
     )
+
+
+def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContext) -> None:
+    """Set the precision of the products, and log which path each layer kind takes."""
+    if settings.precision == "bfloat16":
+        lm.compute_dtype = torch.bfloat16
+    for kernel in describe(lm.device.type, settings.precision):
+        context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
+
+
+def write_model(lm: HybridLM, settings: TrainingSettings, context: StageContext, *, tokenizer: Path) -> None:
+    """The trained weights with the tokenizer files of the directory `tokenizer`, into `context.staging`."""
+    save(lm, context.staging, dtype=settings.dtype or ("bfloat16" if lm.device.type == "cuda" else "float32"))
+    copy_tokenizer(tokenizer, context.staging)
