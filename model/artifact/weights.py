@@ -48,7 +48,7 @@ def save_weights(
     shards: list[dict[str, TensorInfo]] = []
     for shard in _fill_shards(pairs, max_shard_bytes):
         shards.append({key: _info(tensor) for key, tensor in shard.items()})
-        _save_file(shard, directory / _unnamed_shard(len(shards)))
+        save_tensors(shard, directory / _unnamed_shard(len(shards)))
 
     infos = [(key, info) for shard_infos in shards for key, info in shard_infos.items()]
     keys = {key for key, _ in infos}
@@ -181,7 +181,8 @@ def _fill_shards(
         yield shard
 
 
-def _save_file(shard: "Mapping[str, torch.Tensor]", path: Path) -> None:
+def save_tensors(shard: "Mapping[str, torch.Tensor]", path: Path) -> None:
+    """Write one safetensors file; equal tensors in equal order are equal bytes. OSError if the disk is full."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -7,12 +7,13 @@ from stages.common.training.settings import OptimizerSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Fused AdamW over all parameters, in the order of their names; its learning rate is set before each step.
+    """Fused AdamW over all parameters that are trained, in the order of their names; its learning rate is set before each
+    step.
 
     Norms, biases, `A_log`, `D` and `dt_bias`, which are vectors, are not decayed; everything with two or more
     dimensions is.
     """
-    named = sorted(model.named_parameters())
+    named = sorted((name, p) for name, p in model.named_parameters() if p.requires_grad)
     groups = [
         {"params": [p for _, p in named if p.dim() >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for _, p in named if p.dim() < 2], "weight_decay": 0.0},

@@ -1,0 +1,3 @@
+from tests.stages.conftest import tokenizer_directory
+
+__all__ = ["tokenizer_directory"]
