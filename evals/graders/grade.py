@@ -20,8 +20,11 @@ GRADERS = {
     "instructions": "evals.graders.instructions.grader",
     "tool_calls": "evals.graders.tool_calls",
     "code": "evals.graders.code",
+    "workbench": "evals.environments.workbench.grader",
+    "desk": "evals.environments.desk.grader",
 }
-"""The module of each grader. It has `Spec`, a pydantic model, and `judge(spec, response)`."""
+"""The module of each grader. It has `Spec`, a pydantic model, and `judge(spec, response)`; an environment has
+`open_session(spec)`, too (evals/environments/session.py)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Grade:
 
 def grade(spec: Mapping[str, Any], response: ParsedMessage) -> Grade:
     """Judge an answer. Its thinking is not looked at. ArtifactError as of `validate_spec`."""
-    grader, settings = _read(spec)
+    grader, settings = read_spec(spec)
     verdict: Grade = grader.judge(settings, response)
     return verdict
 
@@ -48,10 +51,11 @@ def grade_text(spec: Mapping[str, Any], text: str, *, thinking: bool = False) ->
 
 def validate_spec(spec: Mapping[str, Any]) -> None:
     """ArtifactError naming what is wrong, unless `spec` names a grader and has just the keys and values it takes."""
-    _read(spec)
+    read_spec(spec)
 
 
-def _read(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+def read_spec(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The grader's module, and its `Spec` of the settings. ArtifactError as of `validate_spec`."""
     if not isinstance(spec, Mapping):
         raise ArtifactError("it is no JSON object", where="grader", remedy='write {"name": ..., ...}')
     name = spec.get("name")
