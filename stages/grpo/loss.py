@@ -44,8 +44,8 @@ def all_equal(rewards_S: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class PolicyTerms:
-    """loss_BT: each token's loss, carrying the gradient. kl_BT: its part of the KL divergence from the reference, without the
-    coefficient; 0 without a reference. clipped_low_BT, clipped_high_BT: where the ratio was clipped and the gradient is 0."""
+    """loss_BT: each token's loss, carrying the gradient. kl_BT: its share of the divergence from the reference, without the
+    coefficient; 0 without a reference. clipped_low_BT, clipped_high_BT: where the ratio was clipped and has no gradient."""
 
     loss_BT: Tensor
     kl_BT: Tensor

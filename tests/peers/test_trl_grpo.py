@@ -1,4 +1,4 @@
-"""GRPO against trl's GRPOTrainer: the same log-probabilities and rewards give its loss, gradients, KL, advantages and metrics."""
+"""GRPO against trl's GRPOTrainer: the same log-probabilities and rewards give its loss, gradients, KL and advantages."""
 
 from collections import defaultdict
 from types import SimpleNamespace
