@@ -23,7 +23,7 @@ class Spec(GraderSpec):
     list: nothing may change."""
 
     name: Literal["desk"]
-    state: dict[Literal["events", "messages", "tasks", "customers"], list[list[str]]]
+    state: dict[str, list[list[str]]]
     calls: list[Call]
     _fresh: Tables = PrivateAttr()
     _wanted: Tables = PrivateAttr()
@@ -49,6 +49,8 @@ def judge(spec: Spec, response: ParsedMessage) -> Grade:
 def _check_state(state: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """ValueError for a row that its table cannot have."""
     for name, rows in state.items():
+        if name not in SHAPES:
+            raise ValueError(f"state: there is no table {shown(name)}, only {', '.join(SHAPES)}")
         columns = SHAPES[name].columns
         for index, row in enumerate(rows):
             where = f"state.{name}.{index}"
