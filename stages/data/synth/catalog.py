@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from stages.data.synth.desk import episode
 from stages.data.synth.instructions import prompts
 from stages.data.synth.problem import Family
 from stages.data.synth.reasoning.base import ReasoningProblem
@@ -42,6 +43,7 @@ _ALL: Sequence[Family] = (
     _tools(stock.Stock, stock.ERRANDS),
     _tools(timetable.Timetable, timetable.ERRANDS),
     _tools(contacts.Contacts, contacts.ERRANDS),
+    Family("desk", "desk", episode.draw, episode.MAX_LEVEL),
 )
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}

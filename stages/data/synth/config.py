@@ -10,9 +10,10 @@ from stages.common.sizes import Size
 MAX_LEVEL = 50
 MAX_ROWS = 10_000_000  # each takes some 90 bytes of memory, to know its problem again
 
-Kind = Literal["reasoning", "instructions", "tools"]
+Kind = Literal["reasoning", "instructions", "tools", "desk"]
 
 DEFAULT_KINDS: dict[Kind, float] = {"reasoning": 3.0, "instructions": 1.0, "tools": 1.0}
+"""Shares where nothing is said. The desk, which is meant for an environment, comes only where it is asked for."""
 
 
 class FamilyLevels(BaseModel, extra="forbid", frozen=True):
@@ -47,14 +48,15 @@ class FamilyLevels(BaseModel, extra="forbid", frozen=True):
 
 
 class SynthConfig(StageConfig):
-    """Make problems with verified answers: reasoning, instructions to follow, dialogues with tools.
+    """Make problems with verified answers: reasoning, instructions to follow, dialogues with tools, errands at a desk.
 
     Writes train.jsonl, dev.jsonl and test.jsonl, lines of chat jsonl with a reference answer, its reasoning and a
     grader. No problem is in two of them, whatever the seed or size, and some wordings appear in dev and test only.
 
     Families of reasoning: sums, columns, products, remainders, chains, equations, booleans, counting, letters, ordering,
     lists, grid, graphs, dates, units, stories. Of instructions: keywords, length, layout, style, whole. Of tools:
-    library, todo, stock, timetable, contacts. Levels start at 1.
+    library, todo, stock, timetable, contacts. The kind desk has one family, desk, and is drawn only if asked for. Levels
+    start at 1.
     """
 
     train: Size = Field(10_000, ge=0, le=MAX_ROWS, description="Rows of train.jsonl.")
@@ -63,7 +65,7 @@ class SynthConfig(StageConfig):
     kinds: dict[Kind, Annotated[float, Field(gt=0)]] = Field(
         {},
         description="Kinds of rows and their shares, in any unit; if left out, reasoning=3, instructions=1 and tools=1, as "
-        "far as there are families of the kind.",
+        "far as there are families of the kind, and desk=1 if its family is named.",
     )
     families: tuple[FamilyLevels, ...] = Field(
         (),

@@ -126,7 +126,8 @@ class Drawer:
 def _shares_of_kinds(config: SynthConfig, families: Sequence[Family]) -> dict[Kind, float]:
     present = {family.kind for family in families}
     if not config.kinds:
-        return {kind: share for kind, share in DEFAULT_KINDS.items() if kind in present}
+        named = present if config.families else present & DEFAULT_KINDS.keys()
+        return {kind: DEFAULT_KINDS.get(kind, 1.0) for kind in sorted(named)}
     if missing := next((kind for kind in config.kinds if kind not in present), None):
         names = ", ".join(family.name for family in FAMILIES.values() if family.kind == missing)
         raise UsageError(

@@ -1,0 +1,117 @@
+"""What a user wants of the desk (evals/environments/desk), and how a flawless assistant does it.
+
+The goal is stated twice, and independently: `script` reaches it through tool calls, `apply` by editing the rows.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+from evals.environments.desk.tools import SHAPES
+from stages.data.synth.dice import Dice
+from stages.data.synth.problem import Wordings
+
+Call = tuple[str, dict[str, str]]
+Desk = dict[str, list[list[str]]]
+"""The rows of each table, the state of a grader."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """An assistant turn that calls tools; the script gets the list of their answers."""
+
+    reasoning: str
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The assistant's last turn."""
+
+    reasoning: str
+    content: str
+
+
+Script = Generator[Act, list[str], Report]
+
+DONE = Report("It is done.", "Done.")
+UNCHANGED = "No change."
+
+
+def act(reasoning: str, *calls: Call) -> Act:
+    return Act(reasoning, calls)
+
+
+class Errand(ABC):
+    """One wish. Subclasses are frozen dataclasses of its parameters, which may be put into the wordings by name."""
+
+    wordings: ClassVar[Wordings]
+    tools: ClassVar[tuple[str, ...]]
+    """What the assistant is given."""
+
+    @classmethod
+    @abstractmethod
+    def draw(cls, dice: Dice) -> Self:
+        """A random wish."""
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """What it looks for: no other row may contain one of these. The first one decides the split."""
+
+    def prepare(self, desk: Desk, dice: Dice) -> None:  # noqa: B027
+        """Put on the desk what the wish is about."""
+
+    @abstractmethod
+    def script(self) -> Script:
+        """The turns of an assistant who makes no mistake."""
+
+    @abstractmethod
+    def apply(self, desk: Desk) -> None:
+        """Change the rows as the wish wants it."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+
+    @property
+    def content(self) -> Any:
+        return [type(self).__name__, *self.parameters.values()]
+
+
+def put(desk: Desk, table: str, dice: Dice, *values: str) -> None:
+    """Add a row at a random place, under a random number of at most two digits."""
+    rows = desk[table]
+    taken = {row[0] for row in rows}
+    while (key := f"{table[0]}{dice.integer(1, 98)}") in taken:
+        pass
+    rows.insert(dice.below(len(rows) + 1), [key, *values])
+
+
+def append(desk: Desk, table: str, *values: str) -> None:
+    """Add a row as a tool does: last, under the number after the largest."""
+    number = max((int(row[0][1:]) for row in desk[table]), default=0) + 1
+    desk[table].append([f"{table[0]}{number}", *values])
+
+
+def row_with(desk: Desk, table: str, *values: str) -> list[str]:
+    """The one row that has all these values."""
+    (row,) = (row for row in desk[table] if set(values) <= set(row))
+    return row
+
+
+def found_in(answer: str) -> list[dict[str, str]]:
+    """The rows that `find` shows, as objects."""
+    return [_record(row) for row in answer.split("; ")]
+
+
+def _record(row: str) -> dict[str, str]:
+    """A row with its id, its last word and, where the table has one, the word before it; of a message the sender."""
+    key, *words = row.split()
+    (table,) = (name for name in SHAPES if name[0] == key[0])
+    if table == "events":
+        return {"id": key, "day": words[-1]}
+    if table == "messages":
+        return {"id": key, "person": words[1]}
+    return {"id": key, "person": words[-2], "status": words[-1]}
