@@ -10,7 +10,7 @@ that is only asked, and not trained on, needs no assistant's turn and no complet
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, PrivateAttr, Tag, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ from model.errors import ArtifactError
 from model.text_lines import json_lines
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+L = TypeVar("L", bound=Strict)
 
 
 def _kind(value: Any) -> str:
@@ -83,6 +84,12 @@ class ChatSample(Strict):
         said = self.model_dump(mode="json", exclude_none=True, exclude={"id", "grader", "metadata"})
         return json.dumps(said, ensure_ascii=False, sort_keys=True)
 
+    def at(self, place: str) -> "ChatSample":
+        """The sample with the place where it was read."""
+        copy = self.model_copy()
+        copy._place = place
+        return copy
+
     def changed(self, what: str, **fields: Any) -> "ChatSample":
         """The sample with other fields; its place says what was done to it."""
         copy = self.model_copy(update=fields)
@@ -136,32 +143,38 @@ def read_chat(path: Path) -> Iterator[ChatSample]:
 
 def parse_sample(row: dict[str, Any], place: str) -> ChatSample:
     """One line's object as a sample. ArtifactError with the field named if it is none."""
-    try:
-        sample = ChatSample.model_validate(row)
-        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
-        if sample.grader is not None:
+    sample = parse_line(ChatSample, row, place, page="docs/sft.md")
+    if sample.grader is not None:
+        try:
             validate_spec(sample.grader)
+        except ArtifactError as error:
+            raise _broken(str(error), place, "docs/sft.md") from error
+    return sample.at(place)
+
+
+def parse_line(kind: type[L], row: dict[str, Any], place: str, *, page: str) -> L:
+    """One line's object as a `kind`. ArtifactError with the field named if it is none; `page` describes the format."""
+    try:
+        line = kind.model_validate(row)
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except ValidationError as error:
-        raise _broken(explain(error), place) from error
+        raise _broken(explain(error), place, page) from error
     except RecursionError as error:
-        raise _broken("is nested too deeply", place) from error
+        raise _broken("is nested too deeply", place, page) from error
     except ValueError as error:
-        raise _broken(_unwritable(row, "") or str(error), place) from error
-    except ArtifactError as error:
-        raise _broken(str(error), place) from error
-    sample._place = place
-    return sample
+        raise _broken(_unwritable(row, "") or str(error), place, page) from error
+    return line
 
 
-def _broken(what: str, place: str) -> ArtifactError:
-    return ArtifactError(what, where=place, remedy="repair or remove the line; docs/sft.md has the format")
+def _broken(what: str, place: str, page: str) -> ArtifactError:
+    return ArtifactError(what, where=place, remedy=f"repair or remove the line; {page} has the format")
 
 
 def explain(error: ValidationError) -> str:
     """The first defect with the path of its field: `messages[2].tool_calls[0].function.name: ...`."""
     first = min(error.errors(), key=lambda item: item["type"] == "missing")
     location = list(first["loc"])
-    if location[:1] in (["prompt"], ["completion"]):
+    if location[1:2] in (["text"], ["messages"]):
         del location[1:2]  # the tag of TextOrMessages
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     what = {

@@ -35,9 +35,9 @@ Validator = Callable[[HybridLM, int], Mapping[str, float]]
 
 class Stream(Protocol[B_co]):
     """What a run trains on. A step's batch depends on the step's number and, where the model itself makes it, on the model
-    as it is then: on nothing else, so that a run can be resumed."""
+    as it is then: on nothing else, so that a run can be resumed. None: nothing is left to train on, the run ends here."""
 
-    def batch(self, step: int) -> B_co: ...
+    def batch(self, step: int) -> B_co | None: ...
 
     def figures(self, step: int) -> Mapping[str, float]: ...
 
@@ -85,16 +85,19 @@ class TrainingLoop(Generic[B]):
             progress as bar,
         ):
             bar.update(self.counters.step)
-            while self.counters.step < self.shape.steps:
-                self._step(log, bar)
+            while self.counters.step < self.shape.steps and self._step(log, bar):
+                pass
             final = self._validate(0, log)
             log.copy_to(self.context.staging)
         return final
 
-    def _step(self, log: MetricsLog, bar: ProgressBar) -> None:
+    def _step(self, log: MetricsLog, bar: ProgressBar) -> bool:
+        """One step; False if there is nothing to train on."""
         started = time.monotonic()
         step = self.counters.step
         batch = self._batch(step)
+        if batch is None:
+            return False
         size, tokens = len(batch.input_ids_BT), batch.input_ids_BT.numel()
         learning_rate = self.schedule(step + 1)
         for group in self.optimizer.param_groups:
@@ -130,8 +133,9 @@ class TrainingLoop(Generic[B]):
             self._interrupt()
         if time.monotonic() - self.seconds_saved_at > self.settings.save_seconds and not last:
             self._save()
+        return True
 
-    def _batch(self, step: int) -> B:
+    def _batch(self, step: int) -> B | None:
         """The step's rows. Making them may take long, and fail: what was trained before is kept then."""
         try:
             return self.stream.batch(step)

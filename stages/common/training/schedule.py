@@ -31,3 +31,8 @@ class WarmupStableDecay:
 def constant(learning_rate: float) -> Callable[[int], float]:
     """The same rate for every step."""
     return lambda _tokens: learning_rate
+
+
+def constant_after_warmup(learning_rate: float, warmup_steps: int) -> Callable[[int], float]:
+    """Of a step's number, counted from 1: linear from 0 over `warmup_steps`, then the same rate for every step."""
+    return lambda step: learning_rate * min(1.0, step / warmup_steps) if warmup_steps else learning_rate

@@ -15,7 +15,7 @@ _NAMED = 5
 
 
 @dataclass
-class _Places:
+class Places:
     """How many samples something is said of, and where the first of them are."""
 
     count: int = 0
@@ -53,9 +53,9 @@ class Steps:
             tokenizer.text,
         )
         self._longest = 0
-        self._too_long = _Places()
-        self._unlisted_calls = _Places()
-        self._empty_thinking = _Places()
+        self._too_long = Places()
+        self._unlisted_calls = Places()
+        self._empty_thinking = Places()
 
     def versions(self, sample: ChatSample) -> tuple[list[ChatSample], bool]:
         """What becomes of a sample: nothing, itself or its cut form, and perhaps a copy; and whether it is held out.
