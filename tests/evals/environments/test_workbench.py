@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from evals.chat_lines import read_chat
 from evals.environments.session import open_session
 from evals.environments.tables import next_number
+from evals.environments.tools import ToolSession
+from evals.environments.workbench import state
 from evals.environments.workbench import tasks as workbench_tasks
 from evals.environments.workbench.state import DATA, SHAPES, fresh_tables
 from evals.environments.workbench.tools import tools
@@ -230,9 +233,11 @@ def test_gold_calls_that_cannot_be_made_are_refused(calls: Any, words: str) -> N
 
 def test_sessions_share_nothing_that_they_write() -> None:
     first, second = (open_session({"name": "workbench", "calls": []}) for _ in range(2))
-    assert first is not None
-    assert second is not None
+    assert isinstance(first, ToolSession)
+    assert isinstance(second, ToolSession)
     first.call("calendar.delete_event", {"event_id": "00000013"})
+    assert first.tables.rows("emails") is second.tables.rows("emails")  # nothing is read or copied again
+    assert second.tables.rows("calendar") is fresh_tables().rows("calendar")
     assert "90" in second.call(
         "calendar.get_event_information_by_id", {"event_id": "00000013", "field": "duration"}
     )
@@ -309,3 +314,16 @@ def test_texts_are_kept_as_they_are() -> None:
     session.call("email.send_email", {"recipient": "a@b.c", "subject": "漢字\x00🎉", "body": "x" * 100_000})
     found = json.loads(session.call("email.search_emails", {"query": "漢字"}))
     assert (found[0]["subject"], len(found[0]["body"])) == ("漢字\x00🎉", 100_000)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "address\nx@y.z\n", "email_address\nx@y.z,more\n", "email_address\n\xff"]
+)
+def test_a_damaged_table_is_named(text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "DATA", tmp_path)
+    path = tmp_path / "company_directory.csv"
+    if text is not None:
+        path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ArtifactError) as caught:
+        state.directory.__wrapped__()
+    assert caught.value.where == str(path)
