@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from evals.graders.grade import Grade, grade
-from model.chat.events import ParsedMessage
+from model.chat.events import ParsedMessage, joined
 from model.chat.parsers import parse
 
 
@@ -59,6 +59,24 @@ class Generated:
         """Thinking, where there is any, was closed exactly once, and every tool call can be read."""
         return self.message.well_formed
 
+    @property
+    def last_turn(self) -> str:
+        """What an answer is looked for in."""
+        return self.text
+
+    def record(self) -> dict[str, Any]:
+        """How it came about, for a line of samples."""
+        return {
+            "text": self.text,
+            "finish_reason": "length" if self.cut else "stop",
+            "well_formed": self.well_formed,
+            "problems": [str(problem.defect) for problem in self.message.problems],
+            "thinking_tokens": self.thinking_tokens,
+            "answer_tokens": self.answer_tokens,
+            "forced": self.forced,
+            **({"temperature": self.temperature, "seed": self.seed} if self.temperature else {}),
+        }
+
     def outcome(self, right: bool) -> Outcome:
         """`right`: its answer, as far as there is one, gets full marks."""
         if self.cut:
@@ -66,6 +84,36 @@ class Generated:
         if not self.well_formed:
             return Outcome.MALFORMED
         return Outcome.RIGHT if right else Outcome.WRONG
+
+
+@dataclass(frozen=True)
+class Played(Generated):
+    """An episode of several turns. text: all of it as the model saw it, tool results between the turns.
+
+    turns: what the model said each time. end: `evals.episodes.episode.EpisodeEnd`; whatever is not answered is cut.
+    tool_errors: calls whose tool raised an exception.
+    """
+
+    turns: tuple[str, ...]
+    end: str
+    tool_errors: int
+
+    @cached_property
+    def message(self) -> ParsedMessage:
+        return joined([parse(turn, thinking=self.opened) for turn in self.turns])
+
+    @property
+    def last_turn(self) -> str:
+        return self.turns[-1]
+
+    def record(self) -> dict[str, Any]:
+        return {
+            **super().record(),
+            "end": self.end,
+            "turns": len(self.turns),
+            "calls": len(self.message.tool_calls),
+            "tool_errors": self.tool_errors,
+        }
 
 
 class Answer(str):
@@ -78,7 +126,7 @@ class Answer(str):
     def of(cls, generated: Generated, think_end: str | None) -> "Answer":
         """The text behind the last `think_end`; nothing if thinking was opened and never ended; without `think_end`,
         all of the text."""
-        text = generated.text
+        text = generated.last_turn
         if think_end:
             _, ended, behind = text.rpartition(think_end)
             text = behind.lstrip() if ended else "" if generated.opened else text
@@ -88,18 +136,7 @@ class Answer(str):
 
     def record(self) -> dict[str, Any]:
         """How it came about, for a line of samples."""
-        made = self.generated
-        return {
-            "text": made.text,
-            "finish_reason": "length" if made.cut else "stop",
-            "well_formed": made.well_formed,
-            "problems": [str(problem.defect) for problem in made.message.problems],
-            "thinking_tokens": made.thinking_tokens,
-            "answer_tokens": made.answer_tokens,
-            "forced": made.forced,
-            **({"temperature": made.temperature, "seed": made.seed} if made.temperature else {}),
-            **({"detail": self.detail} if self.detail else {}),
-        }
+        return self.generated.record() | ({"detail": self.detail} if self.detail else {})
 
 
 def grade_answer(spec: Mapping[str, Any], answer: str) -> Grade:

@@ -4,7 +4,8 @@
 
 The assistant's last turn, if the conversation ends in one, is the reference: it is hidden, and the model is asked in its
 place, through its chat template, with the system message, the tools and the history as they stand, and thinking as training
-on that turn would have it. The grader judges what it generates (evals/graders).
+on that turn would have it. The grader judges what it generates (evals/graders). Where the grader has an environment, all
+behind the last user message is hidden, and the model plays an episode (evals/episodes).
 """
 
 import json
@@ -22,7 +23,8 @@ from lm_eval.filters import build_filter_ensemble
 
 from evals.answers import Answer, Outcome, grade_answer
 from evals.chat_lines import parse_sample
-from model.chat.episodes import episodes_of, thinking_of
+from evals.episodes.task import Task as EpisodeTask
+from evals.episodes.task import TaskPrompt, has_environment, refusal, shown_part
 from model.errors import ArtifactError, Nano2Error, UsageError
 from model.text_lines import json_lines
 
@@ -106,9 +108,12 @@ class ChatTask(Task):
             if value is not None and self._takes(chat_template, name, doc)
         }
         try:
-            return chat_template(question.messages, add_generation_prompt=True, **wanted)
+            text = chat_template(question.messages, add_generation_prompt=True, **wanted)
         except Nano2Error as error:
             raise ArtifactError(error.what, where=self._place_of(doc), remedy=error.remedy) from error
+        if not has_environment(doc["grader"]):
+            return text
+        return TaskPrompt.of(text, EpisodeTask.of(parse_sample(doc, self._place_of(doc))))
 
     def _takes(self, chat_template: Callable[..., str], name: str, doc: Doc) -> bool:
         """Whether a model's template can be told something; those of lm-eval's own models take messages alone. What the
@@ -168,11 +173,12 @@ def read_chat_task(path: Path, name: str = "") -> ChatTask:
 
 @dataclass(frozen=True)
 class _Question:
-    """What is asked of a line. The turn that is hidden is its last message, if it is one that training would train.
+    """What is asked of a line: `evals.episodes.task.shown_part` says what is hidden.
 
-    messages: those before it, as they stand in the line, since another template may look at what ours does not. reference:
-    the hidden turn's text or calls; empty without one. thinking: what the template is told, the same as in training on that
-    turn; None leaves it to the switches, and to the template where nothing is hidden.
+    messages: those that are shown, as they stand in the line, since another template may look at what ours does not.
+    reference: the text of the hidden messages' last, or the calls of all of them; empty without one. thinking: what the
+    template is told, the same as in training on what is hidden; None leaves it to the switches, and to the template where
+    nothing is.
     """
 
     messages: list[Doc]
@@ -183,23 +189,13 @@ class _Question:
     def of(cls, doc: Doc, place: str = "") -> "_Question":
         """ArtifactError if the line is no chat, or none that can be asked and judged."""
         sample = parse_sample(doc, place)
-        if sample.is_text:
-            raise _refusal("is plain text, and no chat that the assistant is to answer", place)
-        messages = sample.conversation
-        turns = sample.trained_turns(episodes_of(messages)[-1])
-        hidden = turns[-1] if turns and turns[-1] == len(messages) - 1 else None
-        asked = messages[:hidden]
-        if not asked or asked[-1].role not in ("user", "tool"):
-            raise _refusal("has no message of a user or a tool that the assistant is to answer", place)
+        shown, thinking = shown_part(sample)
         if sample.grader is None:
-            raise _refusal("has no grader, so no answer can be judged", place)
+            raise refusal("has no grader, so no answer can be judged", place)
         said = doc["messages"] if sample.messages else [*doc["prompt"], *(doc.get("completion") or ())]
-        if hidden is None:
-            return cls(said, "", sample.thinking)
-        calls = said[hidden].get("tool_calls")
-        reference = messages[hidden].text or (json.dumps(calls, ensure_ascii=False) if calls else "")
-        return cls(said[:hidden], reference, thinking_of(sample.thinking, messages, turns).told)
-
-
-def _refusal(what: str, place: str) -> ArtifactError:
-    return ArtifactError(what, where=place, remedy="correct the line; docs/eval.md says what it has to hold")
+        calls = [call for message in said[shown:] for call in message.get("tool_calls") or ()]
+        text = sample.conversation[-1].text if shown < len(said) else ""
+        environment = has_environment(sample.grader)
+        if calls and (environment or not text):
+            text = json.dumps(calls, ensure_ascii=False)
+        return cls(said[:shown], text, thinking)

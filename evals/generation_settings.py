@@ -35,7 +35,7 @@ class GenerationSettings:
     """How to generate for one request. `temperature` 0 is greedy. `max_tokens` counts thinking and answer.
 
     thinking_budget: tokens of thinking after which it is closed at the next line end, at the latest `thinking_grace`
-    tokens on; None lets it go on.
+    tokens on; None lets it go on. max_turns: of an episode, where `max_tokens` are those of all turns together.
     """
 
     stop: tuple[str, ...]
@@ -45,6 +45,7 @@ class GenerationSettings:
     top_k: int
     thinking_budget: int | None = None
     thinking_grace: int = DEFAULT_GRACE
+    max_turns: int | None = None
 
     def sampling(self, seed: int) -> SamplingParams:
         return SamplingParams(self.temperature, self.top_p, self.top_k, seed)
@@ -72,13 +73,14 @@ class GenerationSettings:
         do_sample = rest.pop("do_sample", bool(temperature))
         top_p, top_k = rest.pop("top_p", 1.0), rest.pop("top_k", 0)
         budget, grace = rest.pop("thinking_budget", None), rest.pop("thinking_grace", DEFAULT_GRACE)
+        max_turns = rest.pop("max_turns", None)
         for name, value in rest.items():
             if name not in _NEUTRAL or value != _NEUTRAL[name]:
                 raise UsageError(
                     f"generation setting {name} = {value!r} is not supported",
                     where=f"task {task}" if task else "generation_kwargs",
                     remedy="take it out; known are until, do_sample, temperature, top_p, top_k, max_gen_toks, "
-                    "thinking_budget and thinking_grace",
+                    "thinking_budget, thinking_grace and max_turns",
                 )
         try:
             return cls(
@@ -89,6 +91,7 @@ class GenerationSettings:
                 top_k=int(top_k),
                 thinking_budget=None if budget is None else int(budget),
                 thinking_grace=int(grace),
+                max_turns=None if max_turns is None else int(max_turns),
             )
         except (TypeError, ValueError) as error:
             raise UsageError(

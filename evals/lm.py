@@ -7,13 +7,15 @@ What becomes which tokens (evals/encoding.py) follows that backend; what is fast
 differences are meant, all for chat models: a rendered chat gets no begin-of-text token on top, a stop string inside the
 thinking does not end the answer, and thinking that never ended is no answer, where `hf` would score the thoughts.
 
+A request whose prompt is a `TaskPrompt` is answered by an episode, its tools run in the environment of its grader.
+
 Whatever is asked twice is computed once; with a `ResponseCache` also if the first time was in another process.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +26,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from evals.answers import Answer, Generated
 from evals.encoding import RequestEncoder
+from evals.episodes.asking import DEFAULT_MAX_TURNS, AskedEpisode, episode_settings, kept
+from evals.episodes.play import EpisodeSettings, played
+from evals.episodes.task import Task, TaskPrompt
+from evals.episodes.tokens import prompt_ids
 from evals.generation_settings import GenerationSettings
 from evals.response_cache import ResponseCache, content_key
 from model.chat.special_tokens import THINK_OPEN
@@ -163,7 +169,7 @@ class HybridEvalLM(TemplateLM):
         """How answers were generated so far: for each task the settings that its requests had, with their number."""
         return {
             task: [
-                {"requests": count, "thinking": opened, **asdict(wanted)}
+                {"requests": count, "thinking": opened, **_as_told(wanted)}
                 for (opened, wanted), count in used.items()
             ]
             for task, used in self._settings.items()
@@ -302,6 +308,19 @@ class HybridEvalLM(TemplateLM):
         disable_tqdm: bool = False,  # noqa: ARG002
     ) -> list[str]:
         """For each (context, settings) the generated text, thinking and everything from a stop string on removed."""
+        tasks = [request for request in requests if isinstance(request.args[0], TaskPrompt)]
+        texts = [request for request in requests if not isinstance(request.args[0], TaskPrompt)]
+        if not tasks and any("max_turns" in request.args[1] for request in texts):
+            raise UsageError(
+                "max_turns is for chats whose grader has an environment, and there are none",
+                where="generation_kwargs",
+                remedy="take it out",
+            )
+        of_texts, of_tasks = iter(self._generated(texts)), iter(self._played(tasks))
+        return [next(of_tasks if isinstance(each.args[0], TaskPrompt) else of_texts) for each in requests]
+
+    def _generated(self, requests: Sequence[Instance]) -> list[Answer]:
+        """Answers in one go."""
         asked = self._requests(requests)
         keys = [self._request_key(request) for request in asked]
         found = self._found(keys)
@@ -342,17 +361,7 @@ class HybridEvalLM(TemplateLM):
         for request in requests:
             prompt = prompts[request.args[0]]
             opened = _opens_thinking(request.args[0])
-            settings = GenerationSettings.of(
-                request.args[1], request.task_name, self._thinking_sampling if opened else None
-            )
-            if settings.max_tokens >= self.max_length:
-                raise UsageError(
-                    f"the task asks for {settings.max_tokens} new tokens; with its prompt the model reads {self.max_length}",
-                    where=request.task_name or "",
-                    remedy="give a larger --max-length, or fewer tokens with --gen max_gen_toks=N",
-                )
-            of_task = self._settings.setdefault(request.task_name or "", Counter())
-            of_task[opened, settings] += 1
+            settings = self._wanted(request, opened)
             fitted = prompt[-(self.max_length - settings.max_tokens) :]
             longer += len(fitted) < len(prompt)
             same = content_key([_digest(tuple(fitted)), request.args[1]])
@@ -364,6 +373,22 @@ class HybridEvalLM(TemplateLM):
                 f"{longer} of {len(requests)} prompts left no room for the answer and lost their beginning"
             )
         return asked
+
+    def _wanted(self, request: Instance, opened: bool, max_turns: int | None = None) -> GenerationSettings:
+        """The settings of a request, and a note of them. max_turns: where it does not say; None: it has but one turn."""
+        settings = GenerationSettings.of(
+            request.args[1], request.task_name, self._thinking_sampling if opened else None
+        )
+        if settings.max_tokens >= self.max_length:
+            raise UsageError(
+                f"the task asks for {settings.max_tokens} new tokens; with its prompt the model reads {self.max_length}",
+                where=request.task_name or "",
+                remedy="give a larger --max-length, or fewer tokens with --gen max_gen_toks=N",
+            )
+        if settings.max_turns is None or max_turns is None:
+            settings = replace(settings, max_turns=max_turns)
+        self._settings.setdefault(request.task_name or "", Counter())[opened, settings] += 1
+        return settings
 
     def _request(
         self, prompt: list[int], settings: GenerationSettings, seed: int, *, opened: bool
@@ -382,6 +407,58 @@ class HybridEvalLM(TemplateLM):
             # One that cannot be used up leaves the thinking alone, and counts its tokens.
             thinking_budget=ThinkingBudget(budget, settings.thinking_grace) if opened else None,
         )
+
+    def _played(self, requests: Sequence[Instance]) -> list[Answer]:
+        """Answers by episodes."""
+        if not requests:
+            return []
+        asked = self._asked_episodes(requests)
+        keys = [self._key(stop_ids=sorted(self._stop_ids), **episode.content) for episode in asked]
+        found = self._found(keys)
+        missing: dict[EpisodeSettings, dict[str, AskedEpisode]] = {}  # by settings: what is played together
+        for key, episode in zip(keys, asked, strict=True):
+            if key not in found:
+                missing.setdefault(episode.settings, {})[key] = episode
+        with self._progress("playing", len(found) + sum(map(len, missing.values())), "episode") as bar:
+            bar.update(len(found))
+            for settings, together in missing.items():
+                numbered = list(together)
+                for number, ended in played(
+                    self.lm,
+                    self.tokenizer,
+                    self._stop_ids,
+                    [(episode.task, episode.seed) for episode in together.values()],
+                    settings,
+                    max_rows=self._batch_rows,
+                    check=self._check,
+                ):
+                    new = {numbered[number]: kept(ended, self.tokenizer, self._stop_ids)}
+                    self._known.put(new)
+                    found |= new
+                    bar.update()
+        answers = [episode.answer(found[key]) for key, episode in zip(keys, asked, strict=True)]
+        return [Answer.of(answer, self._think_end) for answer in answers]
+
+    def _asked_episodes(self, requests: Sequence[Instance]) -> list[AskedEpisode]:
+        """Equal requests get different seeds."""
+        prompts: dict[int, tuple[Task, Tokens]] = {}
+        asked_before: Counter[str] = Counter()
+        asked = []
+        for request in requests:
+            prompt, opened = request.args[0], _opens_thinking(request.args[0])
+            if id(prompt) not in prompts:
+                task = (
+                    prompt.task if self._thinking is None else replace(prompt.task, thinking=self._thinking)
+                )
+                prompts[id(prompt)] = task, tuple(prompt_ids(self.tokenizer, task))
+            task, ids = prompts[id(prompt)]
+            wanted = self._wanted(request, opened, DEFAULT_MAX_TURNS)
+            settings = episode_settings(wanted, self.max_length, request.task_name or "")
+            same = content_key([_digest(ids), task.grader, request.args[1]])
+            seed = _seed(self._seed, ids, asked_before[same])
+            asked_before[same] += 1
+            asked.append(AskedEpisode(task, seed, settings, _digest(ids), opened))
+        return asked
 
     def _answer(self, prompt: str, request: Request, kept: Mapping[str, Any]) -> Answer:
         generated = Generated(
@@ -409,6 +486,11 @@ class HybridEvalLM(TemplateLM):
 
     def _key(self, **asked: Any) -> str:
         return content_key({"model": self._identity, **asked})
+
+
+def _as_told(settings: GenerationSettings) -> dict[str, Any]:
+    """As results.json has them: `max_turns` only of episodes."""
+    return {name: value for name, value in asdict(settings).items() if (name, value) != ("max_turns", None)}
 
 
 def _opens_thinking(prompt: str) -> bool:

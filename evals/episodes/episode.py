@@ -1,7 +1,6 @@
 """An episode: a question and all that came of it, as the tokens of one document and as messages."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -100,14 +99,3 @@ class Episode:
     def generated_tokens(self) -> int:
         """Tokens of all turns, forced ones included."""
         return sum(turn.end - turn.start for turn in self.turns)
-
-
-def joined(turns: Sequence[ParsedMessage]) -> ParsedMessage:
-    """One response of all turns: the last one's reasoning and content, everybody's calls (numbered on) and problems."""
-    calls = [call for turn in turns for call in turn.tool_calls]
-    return ParsedMessage(
-        reasoning=turns[-1].reasoning,
-        content=turns[-1].content,
-        tool_calls=tuple(replace(call, index=number) for number, call in enumerate(calls)),
-        problems=tuple(problem for turn in turns for problem in turn.problems),
-    )

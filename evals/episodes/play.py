@@ -13,10 +13,10 @@ from hashlib import sha256
 from typing import Any
 
 from evals.environments.session import Session, open_session
-from evals.episodes.episode import Episode, EpisodeEnd, EpisodeSettings, Turn, joined
+from evals.episodes.episode import Episode, EpisodeEnd, EpisodeSettings, Turn
 from evals.episodes.task import Task
 from evals.episodes.tokens import ids_between, opens_thinking, prompt_ids
-from model.chat.events import Defect, ParsedMessage
+from model.chat.events import Defect, ParsedMessage, joined
 from model.chat.parsers import parse
 from model.errors import UsageError
 from model.hybrid import HybridLM

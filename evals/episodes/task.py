@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from evals.chat_lines import ChatSample
 from evals.environments.session import open_session
@@ -39,6 +39,23 @@ class Task:
         )
 
 
+class TaskPrompt(str):
+    """The prompt of a task as text, for one turn of a model that can do no more; ours plays the task."""
+
+    task: Task
+
+    @classmethod
+    def of(cls, text: str, task: Task) -> Self:
+        prompt = cls(text)
+        prompt.task = task
+        return prompt
+
+
+def has_environment(grader: Mapping[str, Any] | None) -> bool:
+    """Whether its tasks are played in several turns."""
+    return grader is not None and open_session(grader) is not None
+
+
 def shown_part(sample: ChatSample) -> tuple[int, bool | None]:
     """How many of a chat's messages are shown, and what the template is told as `thinking`.
 
@@ -51,7 +68,7 @@ def shown_part(sample: ChatSample) -> tuple[int, bool | None]:
     messages = sample.conversation
     span = episodes_of(messages)[-1]
     turns = sample.trained_turns(span)
-    if sample.grader is not None and open_session(sample.grader) is not None:
+    if has_environment(sample.grader):
         users = [index for index in span if messages[index].role == "user"]
         shown = users[0] + 1 if users else 0
         turns = [index for index in span if messages[index].role == "assistant"]

@@ -1,7 +1,7 @@
 """What the parser tells of a generated message, piece by piece, and the message that it adds up to."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
 from typing import Any
@@ -82,6 +82,18 @@ def collect(events: Iterable[Event]) -> ParsedMessage:
         content="".join(event.text for event in events if isinstance(event, ContentDelta)),
         tool_calls=tuple(event for event in events if isinstance(event, ToolCall)),
         problems=tuple(event for event in events if isinstance(event, Malformed)),
+    )
+
+
+def joined(turns: Sequence[ParsedMessage]) -> ParsedMessage:
+    """One message of the turns of an episode: the last one's reasoning and content, all their calls, numbered on, and all
+    their problems."""
+    calls = [call for turn in turns for call in turn.tool_calls]
+    return ParsedMessage(
+        reasoning=turns[-1].reasoning,
+        content=turns[-1].content,
+        tool_calls=tuple(replace(call, index=number) for number, call in enumerate(calls)),
+        problems=tuple(problem for turn in turns for problem in turn.problems),
     )
 
 

@@ -1,6 +1,6 @@
 """A small environment, and models that use it: what follows is drawn from a table and swayed by all that came before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,10 @@ def task(text: str = "Note it", *, thinking: bool = False, number: int = 0) -> T
     )
 
 
-def tokenizer_with_calls(source: Path, directory: Path) -> Any:
+def tokenizer_with_calls(source: Path, directory: Path, made: Sequence[str] = (NOTE, TWO, BROKEN)) -> Any:
     """A tokenizer to which each call is one token, saved in `directory`."""
     tokenizer = load_tokenizer(source)
-    tokenizer.add_tokens([NOTE, TWO, BROKEN])
+    tokenizer.add_tokens(list(made))
     tokenizer.save_pretrained(directory)
     return load_tokenizer(directory)
 
