@@ -43,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("extend-context", "Continue on longer rows.", _STAGES, "stages.extend_context.stage:STAGE"),
     Command("sft", "Fine-tune on conversations.", _STAGES, "stages.sft.stage:STAGE"),
     Command("dpo", "Prefer right answers to wrong ones.", _STAGES, "stages.dpo.stage:STAGE"),
+    Command("reward", "Train a model that scores answers.", _STAGES, "stages.reward.stage:STAGE"),
     Command("grpo", "Reinforce what is rewarded.", _STAGES, "stages.grpo.stage:STAGE"),
     Command("eval", "Measure a model on lm-eval tasks.", _STAGES, "stages.eval.stage:STAGE"),
     Command("compare", "Compare evaluations item by item.", _STAGES, "stages.compare.stage:STAGE"),

@@ -91,9 +91,9 @@ class RoundPairs:
         within = steps.describe(step % self._config.steps_per_round)
         return f"step {step + 1} (round {step // self._config.steps_per_round + 1}, {within})"
 
-    def validate(self, lm: HybridLM, tokens: int) -> dict[str, float]:  # noqa: ARG002
-        """Nothing is held out: `nano2 eval` measures on other questions."""
-        return {}
+    def held_out_batches(self, tokens: int) -> list[PairBatch]:  # noqa: ARG002
+        """None: `nano2 eval` measures on other questions."""
+        return []
 
     def _steps_of(self, step: int) -> PairSteps | None:
         """The steps of the round that `step` belongs to; None if it has no pairs."""

@@ -3,16 +3,19 @@
 import torch
 
 from model.counting import count_parameters
+from model.hybrid import HybridLM
 from model.loading import load
 from model.tokenizer import load_tokenizer
 from stages.common.data.chat.tokenizer import ChatTokenizer
+from stages.common.preferences.encoding import encode_answers
+from stages.common.preferences.files import FilePairs
+from stages.common.preferences.reference import reference_logprobs
 from stages.common.stage import StageContext, StageResult
 from stages.common.training.hardware import resolve_device
 from stages.common.training.loop import TrainingLoop
 from stages.common.training.schedule import constant_after_warmup
 from stages.common.training.session import prepare_model, write_model
 from stages.dpo.config import DpoConfig
-from stages.dpo.files import FilePairs
 from stages.dpo.objective import DpoObjective
 from stages.dpo.rounds import RoundPairs
 
@@ -26,13 +29,18 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
     prepare_model(lm, config, context)
     torch.manual_seed(config.seed)
 
-    pairs = (RoundPairs if config.prompts else FilePairs)(lm, tokenizer, config, context)
+    objective = DpoObjective.of(config)
+    pairs = (
+        RoundPairs(lm, tokenizer, config, context)
+        if config.prompts
+        else _of_files(lm, tokenizer, config, context)
+    )
     loop = TrainingLoop(
         lm,
         pairs,
-        DpoObjective.of(config),
+        objective,
         constant_after_warmup(config.learning_rate, config.warmup_steps),
-        pairs.validate,
+        lambda trained, tokens: objective.measure(trained, pairs.held_out_batches(tokens)),
         pairs.shape,
         config,
         context,
@@ -47,5 +55,28 @@ def run(config: DpoConfig, context: StageContext) -> StageResult:
             **pairs.metrics,
             **final,
         },
-        rows=pairs.rows,
+        rows=pairs.rows if isinstance(pairs, RoundPairs) else [],
+    )
+
+
+def _of_files(lm: HybridLM, tokenizer: ChatTokenizer, config: DpoConfig, context: StageContext) -> FilePairs:
+    return FilePairs(
+        config.data,
+        tokenizer,
+        encode_answers,
+        config,
+        context,
+        epochs=config.epochs,
+        seed=config.seed,
+        micro_batch=config.micro_batch,
+        reasoning=True,
+        reference=lambda pairs: reference_logprobs(
+            lm,
+            pairs,
+            config,
+            pad_id=tokenizer.text.pad_id,
+            micro_batch=config.micro_batch,
+            reporter=context.reporter,
+            check=lambda: context.check_stop("pairs are encoded anew"),
+        ),
     )

@@ -5,6 +5,7 @@ DIR/pairs.json           the place of each pair, and what else belongs to them
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -47,7 +48,8 @@ def save_pairs(directory: Path, pairs: PairSet) -> None:
     }
     if pairs.reference_P2 is not None:
         tensors["reference"] = pairs.reference_P2
-    with staged_directory(directory, overwrite=True) as staging:
+    shutil.rmtree(directory, ignore_errors=True)
+    with staged_directory(directory) as staging:
         save_tensors(tensors, staging / _TENSORS)
         places = [pair.place for pair in pairs.pairs]
         write_json(staging / _TOLD, {"places": places, "about": pairs.about})

@@ -76,5 +76,10 @@ def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContex
 
 def write_model(lm: HybridLM, settings: TrainingSettings, context: StageContext, *, tokenizer: Path) -> None:
     """The trained weights with the tokenizer files of the directory `tokenizer`, into `context.staging`."""
-    save(lm, context.staging, dtype=settings.dtype or ("bfloat16" if lm.device.type == "cuda" else "float32"))
+    save(lm, context.staging, dtype=written_dtype(lm, settings))
     copy_tokenizer(tokenizer, context.staging)
+
+
+def written_dtype(lm: HybridLM, settings: TrainingSettings) -> str:
+    """The dtype of the written weights: as the settings say, by default float32 from a CPU and bfloat16 from a GPU."""
+    return settings.dtype or ("bfloat16" if lm.device.type == "cuda" else "float32")

@@ -192,8 +192,8 @@ def test_interrupted_and_continued_it_gives_the_same_weights(
         raise AssertionError("pairs and reference are kept")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stages.dpo.files.read_sources", forbidden)
-        patch.setattr("stages.dpo.files.reference_logprobs", forbidden)
+        patch.setattr("stages.common.preferences.files.read_sources", forbidden)
+        patch.setattr("stages.dpo.run.reference_logprobs", forbidden)
         dpo(settings, tmp_path / "tuned")
     assert content_hash(tmp_path / "tuned") == content_hash(tmp_path / "whole")
     losses = [[line["loss"] for line in logged(tmp_path / name)] for name in ("tuned", "whole")]
