@@ -1,0 +1,101 @@
+"""The prompts of a run in their order: each a function of its number alone."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from evals.chat_lines import read_chat
+from evals.episodes.play import Task
+from evals.episodes.tokens import prompt_ids
+from model.errors import ArtifactError
+from stages.common.data.blending import BlendedOrder
+from stages.common.data.sources import resolve_sources
+from stages.common.reporter import Reporter
+
+
+def read_tasks(
+    paths: Iterable[tuple[Path, float]],
+    tokenizer: Any,
+    *,
+    longest: int,
+    graded: bool,
+    reporter: Reporter,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, tuple[list[Task], float]]:
+    """Of each source its tasks and its weight. Prompts of `longest` tokens or more are left out and counted.
+
+    Raises:
+        ArtifactError: a line that is no question, one without a grader where answers are to be `graded`, or a source
+            without a prompt that fits.
+    """
+    found: dict[str, tuple[list[Task], float]] = {}
+    for source in resolve_sources(paths):
+        tasks, too_long = [], 0
+        for file in source.files:
+            for sample in read_chat(file):
+                check()
+                task = Task.of(sample)
+                if graded and task.grader is None:
+                    raise ArtifactError(
+                        "has no grader, so no answer can be rewarded",
+                        where=task.place,
+                        remedy="give it one (docs/graders.md), or choose other rewards",
+                    )
+                if len(prompt_ids(tokenizer, task)) >= longest:
+                    too_long += 1
+                else:
+                    tasks.append(task)
+        if not tasks:
+            raise ArtifactError(
+                f"all {too_long} prompts have {longest} tokens or more" if too_long else "has no prompts",
+                where=str(source.files[0]),
+                remedy="raise seq_len" if too_long else "give it some, or leave it out",
+            )
+        if too_long:
+            reporter.warn(f"{source.name}: {too_long} prompts of {longest} tokens or more are left out")
+        found[source.name] = tasks, source.weight
+    return found
+
+
+class Prompts:
+    """Prompt `number` of a run, from 0: sources blended, each epoch of a source in an order of its own.
+
+    thinking: as the line says, always, never, or by chance ("mixed", which the number decides).
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, tuple[list[Task], float]],
+        total: int,
+        seed: int,
+        thinking: Literal["data", "on", "off", "mixed"],
+    ) -> None:
+        self._tasks = {name: list(each) for name, (each, _) in tasks.items()}
+        shares = {name: len(each) * weight for name, (each, weight) in tasks.items()}
+        self._order = BlendedOrder(
+            {name: len(each) for name, each in self._tasks.items()}, [shares], total, seed, ()
+        )
+        self._seed = seed
+        self._thinking = thinking
+
+    def task(self, number: int) -> Task:
+        source, row = self._order[number]
+        task = self._tasks[source][row]
+        if self._thinking == "data":
+            return task
+        on = self._thinking == "on"
+        if self._thinking == "mixed":
+            on = bool(draw(self._seed, "thinking", number) & 1)
+        return replace(task, thinking=on)
+
+    def seeds(self, number: int, samples: int) -> Sequence[int]:
+        """Of the episodes of prompt `number`."""
+        return [draw(self._seed, "episode", number, sample) for sample in range(samples)]
+
+
+def draw(*key: object) -> int:
+    """63 bits that depend on the key alone."""
+    digest = hashlib.sha256(" ".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
