@@ -18,6 +18,7 @@ from evals.episodes.task import Task
 from evals.episodes.tokens import ids_between, opens_thinking, prompt_ids
 from model.chat.events import Defect, ParsedMessage, joined
 from model.chat.parsers import parse
+from model.chat.tool_calls import ToolCall
 from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.inference.generation import Completion, FinishReason, Generator, Request
@@ -27,6 +28,9 @@ __all__ = ["Episode", "EpisodeEnd", "EpisodeSettings", "Task", "Turn", "play", "
 
 Sessions = Callable[[Mapping[str, Any]], Session | None]
 """Opens the environment of a grader."""
+
+_TOLD_OF_AN_ERROR = 200
+"""Characters of an exception that the model is shown."""
 
 _UNREADABLE_CALLS = {Defect.UNCLOSED_TOOL_CALL, Defect.STRAY_TOOL_CALL_CLOSE, Defect.INVALID_TOOL_CALL}
 
@@ -157,9 +161,7 @@ class _Playing:
             return EpisodeEnd.TURNS
         if self._room() < 1:
             return EpisodeEnd.LENGTH
-        results = [
-            self._result(self._session, call.name, json.loads(call.arguments)) for call in message.tool_calls
-        ]
+        results = [self._result(self._session, call) for call in message.tool_calls]
         said = [*self._said, *({"role": "tool", "content": result} for result in results)]
         between = ids_between(self._tokenizer, self._stop_ids, self._task, said, self._stops_before)
         if self._room(between) < 1:
@@ -217,15 +219,16 @@ class _Playing:
             room = min(room, self._settings.max_length - len(self._ids) - len(between))
         return room
 
-    def _result(self, session: Session, name: str, arguments: Mapping[str, Any]) -> str:
+    def _result(self, session: Session, call: ToolCall) -> str:
         """A tool's answer as text that can be encoded. What a tool raises is an answer, too."""
         try:
-            result = session.call(name, arguments)
+            result = session.call(call.name, json.loads(call.arguments))
             if not isinstance(result, str):
                 raise TypeError(f"the tool returned a {type(result).__name__}, and no text")
         except Exception as error:  # a tool is anybody's program
             self._tool_errors += 1
-            result = f"Error: {name} failed ({type(error).__name__}: {error})"
+            reason = f"{type(error).__name__}: {error}"[:_TOLD_OF_AN_ERROR]
+            result = f"Error: {call.name} failed ({reason})"
         return result.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
 
 

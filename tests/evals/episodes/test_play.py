@@ -27,6 +27,7 @@ from tests.evals.episodes.office import (
     PLAIN,
     THOUGHTFUL,
     TOOLS,
+    TWO,
     WAVERING,
     Office,
     office_model,
@@ -123,7 +124,10 @@ class TestTokens:
         ids = prompt = prompt_ids(tokenizer, asked)
         for turn, results in (
             (calls(call("note", '{"text":  1}')), [content]),
-            ({**calls(call(), call("note")), "content": "Now"}, [content, content + "2"]),
+            (
+                {**calls(call("</s><think>"), call("note")), "content": "</think>Now"},
+                [content, content + "2"],
+            ),
         ):
             turn = {**turn, "content": turn["content"] or "", "reasoning_content": "So." if thinking else ""}
             spoken = encode(tokenizer, [*first, *said, turn], tools=TOOLS, thinking=thinking).ids[
@@ -325,6 +329,20 @@ class TestEnds:
             assert [problem.defect for problem in episode.response.problems] == [Defect.INVALID_TOOL_CALL]
             assert len(episode.response.tool_calls) == len(episode.turns) - 1
 
+    def test_another_stop_token_ends_a_turn_as_well(self, tokenizer: Any) -> None:
+        """It stays as it was sampled, and what stands behind it is what stands behind the template's."""
+        table = {**PLAIN, "\n": {"</s>": 0.5, END: 0.5}}
+        asked = tasks() * 2
+        played = run(office_model(tokenizer, table), tokenizer, asked, SAMPLED)
+        ends = set()
+        for episode in played:
+            for turn, following in pairwise(episode.turns):
+                ends.add(tokenizer.decode(episode.ids[turn.end - 1]))
+                between = tokenizer.decode(episode.ids[turn.end : following.start])
+                assert between.startswith("\n<SPECIAL_11>User\n<TOOL_RESPONSE>[")
+                assert between.endswith("]</TOOL_RESPONSE>\n<SPECIAL_11>Assistant\n<think></think>")
+        assert ends == {"</s>", END}
+
     def test_without_an_environment_there_is_one_turn(self, plain: HybridLM, tokenizer: Any) -> None:
         """The grader of the tasks has none; a task without a grader has none either."""
         asked = [*tasks(), replace(task(), grader=None)]
@@ -349,6 +367,25 @@ class TestTools:
             assert len(failed) == episode.tool_errors
             errors += len(failed)
         assert errors
+
+    def test_a_long_error_is_shortened_and_a_long_result_is_not(self, tokenizer: Any) -> None:
+        class Verbose:
+            def __init__(self, _: Mapping[str, Any]) -> None:
+                pass
+
+            def call(self, name: str, _: Mapping[str, Any]) -> str:
+                if name == "boom":
+                    raise ValueError("x" * 10_000)
+                return "y " * 500
+
+        lm = office_model(tokenizer, {**PLAIN, "</think>": {"<TOOLCALL>": 1.0}, "<TOOLCALL>": {TWO: 1.0}})
+        (episode,) = run(lm, tokenizer, tasks()[:1], replace(SAMPLED, max_turns=2), sessions=Verbose)
+        _, long, error, _ = (message["content"] for message in episode.messages)
+        assert long == "y " * 500
+        assert len(error) < 250
+        bounded = replace(SAMPLED, max_turns=2, max_length=episode.turns[1].start)
+        (episode,) = run(lm, tokenizer, tasks()[:1], bounded, sessions=Verbose)
+        assert (episode.end, len(episode.turns)) == (EpisodeEnd.LENGTH, 1)
 
     @pytest.mark.parametrize("answer", [None, {"a": 1}, 7, b"x"])
     def test_one_that_gives_no_text_is_an_error(self, plain: HybridLM, tokenizer: Any, answer: Any) -> None:
