@@ -17,11 +17,15 @@ from model.errors import UsageError
 from model.loading import save
 from model.tokenizer import load_tokenizer
 from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
+from tests.evals.episodes.desk import CALLS, ERRANDS, chat_file, desk_model, line
 from tests.model.miniatures import miniature, randomized
 from tests.stages.common.data.helpers import story
+from tests.stages.conftest import tokenizer_directory
 
 pytest.importorskip("accelerate", reason="lm-eval's hf backend needs it")
 from lm_eval.models.huggingface import HFLM
+
+__all__ = ["tokenizer_directory"]
 
 MAX_LENGTH = 120
 """Short, so that the few-shot prompts and the long texts below have to be truncated or read in windows."""
@@ -192,6 +196,32 @@ def test_a_file_of_chats_is_a_task_for_hf_as_well(pair: tuple[HybridEvalLM, HFLM
         )
     assert found[0] == found[1]
     assert len({score for *_, score in found[0]}) == 2
+
+
+def test_an_errand_is_one_turn_for_hf(tokenizer_directory: Path, tmp_path: Path) -> None:
+    """It is asked the same; its calls, made in one turn, are judged as those of an episode are."""
+    always = {"</think>": {"<TOOLCALL>": 1.0}, "<TOOLCALL>": {CALLS[1]: 1.0}}
+    model = desk_model(tokenizer_directory, tmp_path / "desk", {**ERRANDS, **always})
+    wanted = line("Move lunch to Tue /no_think")
+    other = {**wanted, "grader": {**wanted["grader"], "calls": []}}
+    path = chat_file(tmp_path / "errands.jsonl", wanted, other)
+    hf = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=2, add_bos_token=False)
+    ours = HybridEvalLM.from_artifact(model, chat=True)
+    found = []
+    for lm, settings in ((ours, {"max_turns": 3}), (hf, {"until": ["\n"]})):
+        (task,) = load_tasks([str(path)])
+        task.set_config(
+            "generation_kwargs", {"max_gen_toks": 40, "do_sample": False, **settings}, update=True
+        )
+        task.set_fewshot_seed(0)
+        results = evaluate(lm, {"tasks": {"errands": task}}, apply_chat_template=True, bootstrap_iters=0)
+        found.append(results["samples"]["errands"])
+    for mine, theirs in zip(*found, strict=True):
+        assert mine["arguments"][0][0] == theirs["arguments"][0][0]
+        assert mine["score_state"] == theirs["score_state"]
+    assert [(sample["acc"], sample["score"]) for sample in found[1]] == [(1, 1), (0, 0)]
+    assert [(sample["acc"], sample["score"]) for sample in found[0]] == [(0, 1), (0, 0)], "it never ends"
+    assert found[1][0]["resps"] == [[f"<TOOLCALL>{CALLS[1]}</TOOLCALL>"]]
 
 
 def test_what_hf_cannot_be_told_of_a_chat(pair: tuple[HybridEvalLM, HFLM], tmp_path: Path) -> None:
