@@ -137,7 +137,7 @@ def test_a_mistake_is_seen_in_the_gap_or_in_the_gradient(
     right, gap = gap_of(lm, packed(episodes))
     if mistake == "mixed documents":
         wrong = replace(packed(episodes), document_ids_BT=right.document_ids_BT.clamp(max=0))
-        assert gap_of(lm, wrong)[1].mean > 1e-2 > 100 * gap.mean
+        assert gap_of(lm, wrong)[1].mean > 1e-4 > 100 * gap.mean
     elif mistake == "stale log-probabilities":
         stale = replace(right, old_logprobs_BT=right.old_logprobs_BT - 0.3)
         told = OBJECTIVE(lm, stale).sums
@@ -191,4 +191,4 @@ def test_rows_of_nothing_but_padding_and_prompts_have_no_loss(lm: HybridLM, epis
     )
     loss = OBJECTIVE(lm, silent)
     loss.total.backward()
-    assert float(loss.total) == 0
+    assert loss.total.item() == 0
