@@ -34,6 +34,8 @@ class Counters:
 
 def save_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters) -> None:
     """Write a new state and remove the older ones."""
+    if not optimizer.state:  # before the first step; the state is read back with moments
+        _create_moments(optimizer)
     final = run_dir / f"{_PREFIX}{counters.step:08d}"
     aside = run_dir / f"tmp-{final.name}"
     shutil.rmtree(aside, ignore_errors=True)
