@@ -21,14 +21,17 @@ FormatName = Literal[
     "taskmaster4",
     "react-hotpotqa",
     "xlam",
+    "preference",
+    "helpsteer3",
+    "taskmaster-rewards",
 ]
 
 
 class ConvertConfig(StageConfig):
-    """Turn other formats of conversations into chat jsonl, ready for `nano2 sft` and `nano2 eval`.
+    """Turn other formats of conversations into chat jsonl, ready for `nano2 sft` and `nano2 eval`, or into pairs.
 
     Worked solutions become reasoning, tool calls are written in OpenAI's form, and where a row has a right answer,
-    the line gets a grader.
+    the line gets a grader. Preferences become jsonl of pairs, for `nano2 dpo` and `nano2 reward`.
     """
 
     format: FormatName = Field(description="What the rows are.")
