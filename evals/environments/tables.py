@@ -8,16 +8,18 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns of a table; the first one names the row. cased: those whose letter case counts in a comparison."""
+    """The columns of a table; the first one is the row's id. cased: those whose letter case counts in a comparison.
+    handles: ids only serve to name rows, and are not compared."""
 
     columns: tuple[str, ...]
     cased: frozenset[str] = frozenset()
+    handles: bool = False
 
     def key(self, row: Row) -> Row:
         """The row in the form in which rows are compared."""
         return tuple(
             value if column in self.cased else value.lower()
-            for column, value in zip(self.columns, row, strict=True)
+            for column, value in list(zip(self.columns, row, strict=True))[self.handles :]
         )
 
     def record(self, row: Row) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Grades the calls of an episode at the desk by the state that they leave.
 
-{"name": "desk", "state": {"events": [["e4", "lunch", "Mon"]]}, "calls": [{"name": "move", "arguments": {...}}]}
+{"name": "desk", "state": {"events": [["4", "lunch", "Mon"]]}, "calls": [{"name": "move", "arguments": {...}}]}
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,14 +56,12 @@ def _check_state(state: Mapping[str, Sequence[Sequence[str]]]) -> None:
             where = f"state.{name}.{index}"
             if len(row) != len(columns):
                 raise ValueError(f"{where}: {len(row)} values, where the columns are {', '.join(columns)}")
-            if row[0][:1] != name[:1] or not (row[0][1:].isascii() and row[0][1:].isdecimal()):
-                raise ValueError(
-                    f"{where}: the id {shown(row[0])} is not {name[0]!r} and a number, such as {name[0]}4"
-                )
+            if not row[0].isprintable() or row[0].split() != [row[0]]:
+                raise ValueError(f"{where}: the id {shown(row[0])} is not one word, such as 4")
             for column, value in zip(columns, row, strict=True):
                 choices = CHOICES[name].get(column)
                 if choices and value not in choices:
                     raise ValueError(f"{where}: {column} is {shown(value)}, not one of {', '.join(choices)}")
-        ids = [row[0] for row in rows]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"state.{name}: two rows have one id")
+    ids = [row[0] for rows in state.values() for row in rows]
+    if twice := next((key for key in ids if ids.count(key) > 1), None):
+        raise ValueError(f"state: two rows have the id {shown(twice)}")

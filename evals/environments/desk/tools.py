@@ -18,10 +18,10 @@ CUSTOMER_STATUSES = ("lead", "won", "lost")
 WAYS = ("from", "to")
 
 SHAPES = {
-    "events": Shape(("id", "name", "day")),
-    "messages": Shape(("id", "way", "person", "text")),
-    "tasks": Shape(("id", "name", "person", "status"), frozenset({"status"})),
-    "customers": Shape(("id", "name", "person", "status"), frozenset({"status"})),
+    "events": Shape(("id", "name", "day"), handles=True),
+    "messages": Shape(("id", "way", "person", "text"), handles=True),
+    "tasks": Shape(("id", "name", "person", "status"), frozenset({"status"}), handles=True),
+    "customers": Shape(("id", "name", "person", "status"), frozenset({"status"}), handles=True),
 }
 
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -109,14 +109,14 @@ def new_session(tables: Tables) -> ToolSession:
 def _table(tables: Tables, id: str) -> str:
     """The table that has the row with that id."""
     for name in SHAPES:
-        if id[:1] == name[:1] and tables.find(name, id):
+        if tables.find(name, id):
             return name
     raise Refusal("no such id")
 
 
 def _add(tables: Tables, name: str, *values: str) -> str:
-    number = next_number([row[0][1:] for row in tables.rows(name)])
-    row: Row = (f"{name[:1]}{number}", *values)
+    number = next_number([row[0] for other in SHAPES for row in tables.rows(other)])
+    row: Row = (str(number), *values)
     tables.append(name, row)
     return row[0]
 

@@ -10,8 +10,8 @@ from model.chat.tool_calls import ToolCall
 Call = Mapping[str, Any]
 
 
-def call(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"name": name, "arguments": arguments}
+def call(tool: str, /, **arguments: Any) -> dict[str, Any]:
+    return {"name": tool, "arguments": arguments}
 
 
 def answer(calls: Sequence[Call], content: str = "Done.", *, malformed: bool = False) -> ParsedMessage:

@@ -17,24 +17,23 @@ MAX_LEVEL = len(LEVELS)
 
 @dataclass(frozen=True)
 class DeskProblem(Problem):
-    """One errand; the rows that it is not about are drawn when it is written down."""
+    """One errand, and a number that says what else is on the desk."""
 
     errand: Errand
+    rest: int
 
     @property
     def content(self) -> Any:
-        return self.errand.content
+        return [self.errand.content, self.rest]
 
     @property
     def essence(self) -> Any:
-        """The thing it is about, whatever is to be done to it."""
-        return self.errand.names[0]
+        """What the user says, in whatever words and whatever is on the desk."""
+        return self.errand.said
 
     def write(self, dice: Dice, style: Style) -> Sample:
         """AssertionError if the script does not come to the state that is wanted: a bug."""
-        desk: Desk = {name: [] for name in SHAPES}
-        self.errand.prepare(desk, dice)
-        furnish(desk, self.errand.names, dice)
+        desk = self._desk()
         wanted = copy.deepcopy(desk)
         self.errand.apply(wanted)
         wording, text = self.errand.wordings.pick(dice, style.held_out)
@@ -61,9 +60,16 @@ class DeskProblem(Problem):
         metadata = {"errand": errand, "template": f"{errand}-{wording}", "changes": len(changes)}
         return Sample(messages, {"name": "desk", "state": desk, "calls": changes}, metadata)
 
+    def _desk(self) -> Desk:
+        dice = Dice("desk", json.dumps(self.content))
+        desk: Desk = {name: [] for name in SHAPES}
+        self.errand.prepare(desk, dice)
+        furnish(desk, self.errand.names, dice)
+        return desk
+
 
 def draw(level: int, dice: Dice) -> DeskProblem:
-    return DeskProblem(dice.choice(LEVELS[level - 1]).draw(dice))
+    return DeskProblem(dice.choice(LEVELS[level - 1]).draw(dice), dice.below(1_000_000))
 
 
 def _turn(step: Act, answers: list[str]) -> list[dict[str, Any]]:

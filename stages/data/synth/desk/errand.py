@@ -8,7 +8,6 @@ from collections.abc import Generator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from evals.environments.desk.tools import SHAPES
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Wordings
 
@@ -50,6 +49,9 @@ class Errand(ABC):
     tools: ClassVar[tuple[str, ...]]
     """What the assistant is given."""
 
+    hidden: ClassVar[tuple[str, ...]] = ()
+    """Parameters that the user does not say."""
+
     @classmethod
     @abstractmethod
     def draw(cls, dice: Dice) -> Self:
@@ -58,7 +60,7 @@ class Errand(ABC):
     @property
     @abstractmethod
     def names(self) -> tuple[str, ...]:
-        """What it looks for: no other row may contain one of these. The first one decides the split."""
+        """What it looks for: no other row may contain one of these."""
 
     def prepare(self, desk: Desk, dice: Dice) -> None:  # noqa: B027
         """Put on the desk what the wish is about."""
@@ -79,20 +81,26 @@ class Errand(ABC):
     def content(self) -> Any:
         return [type(self).__name__, *self.parameters.values()]
 
+    @property
+    def said(self) -> Any:
+        """What any wording says of it."""
+        values = [value for key, value in self.parameters.items() if key not in self.hidden]
+        return [type(self).__name__, *values]
+
 
 def put(desk: Desk, table: str, dice: Dice, *values: str) -> None:
-    """Add a row at a random place, under a random number of at most two digits."""
-    rows = desk[table]
-    taken = {row[0] for row in rows}
-    while (key := f"{table[0]}{dice.integer(1, 98)}") in taken:
+    """Add a row at a random place in its table, under a number of one digit that no row has."""
+    taken = {row[0] for rows in desk.values() for row in rows}
+    while (key := str(dice.integer(1, 9))) in taken:
         pass
+    rows = desk[table]
     rows.insert(dice.below(len(rows) + 1), [key, *values])
 
 
 def append(desk: Desk, table: str, *values: str) -> None:
     """Add a row as a tool does: last, under the number after the largest."""
-    number = max((int(row[0][1:]) for row in desk[table]), default=0) + 1
-    desk[table].append([f"{table[0]}{number}", *values])
+    number = max((int(row[0]) for rows in desk.values() for row in rows), default=0) + 1
+    desk[table].append([str(number), *values])
 
 
 def row_with(desk: Desk, table: str, *values: str) -> list[str]:
@@ -101,17 +109,6 @@ def row_with(desk: Desk, table: str, *values: str) -> list[str]:
     return row
 
 
-def found_in(answer: str) -> list[dict[str, str]]:
-    """The rows that `find` shows, as objects."""
-    return [_record(row) for row in answer.split("; ")]
-
-
-def _record(row: str) -> dict[str, str]:
-    """A row with its id, its last word and, where the table has one, the word before it; of a message the sender."""
-    key, *words = row.split()
-    (table,) = (name for name in SHAPES if name[0] == key[0])
-    if table == "events":
-        return {"id": key, "day": words[-1]}
-    if table == "messages":
-        return {"id": key, "person": words[1]}
-    return {"id": key, "person": words[-2], "status": words[-1]}
+def found_in(answer: str) -> list[list[str]]:
+    """The rows that `find` shows, in words: the id first."""
+    return [row.split() for row in answer.split("; ")]

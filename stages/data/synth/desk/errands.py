@@ -49,7 +49,7 @@ class Plan(Errand):
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.event(dice), dice.choice(DAYS))
+        return cls(dice.choice(names.EVENTS), dice.choice(DAYS))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,15 +72,15 @@ class NewTask(Errand):
     wordings = Wordings(
         (
             "New task for {person}: {name}.",
-            "{person} gets a task: {name}.",
-            "Note {name} as a task for {person}.",
+            "{person} has a new task: {name}.",
+            "Give {person} the new task {name}.",
         ),
-        ("A task that {person} has to do: {name}.", "Note {name}, which is for {person}."),
+        ("The new task {name} is for {person}.", "For {person} there is a new task: {name}."),
     )
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.task(dice), dice.choice(PEOPLE))
+        return cls(dice.choice(names.TASKS), dice.choice(PEOPLE))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,6 +128,7 @@ class Move(Errand):
     day: str
 
     tools = _EVENTS
+    hidden = ("before",)
     wordings = Wordings(
         ("Move the {name} to {day}.", "The {name} has to be on {day}.", "Put the {name} off to {day}."),
         ("Make the {name} be on {day}.", "To {day} please move the {name}."),
@@ -135,7 +136,7 @@ class Move(Errand):
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.event(dice), *dice.sample(DAYS, 2))
+        return cls(dice.choice(names.EVENTS), *dice.sample(DAYS, 2))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,8 +147,8 @@ class Move(Errand):
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['id']}.", ("move", {"id": row["id"], "day": self.day}))
+        ((key, *_),) = found_in(answer)
+        yield act(f"It is {key}.", ("move", {"id": key, "day": self.day}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -160,6 +161,7 @@ class Cancel(Errand):
     day: str
 
     tools = _EVENTS
+    hidden = ("day",)
     wordings = Wordings(
         ("Cancel the {name}.", "There will be no {name}. Drop it.", "Drop the {name}."),
         ("The {name} is off. Cancel it.", "Please drop the {name}, it will not be."),
@@ -167,7 +169,7 @@ class Cancel(Errand):
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.event(dice), dice.choice(DAYS))
+        return cls(dice.choice(names.EVENTS), dice.choice(DAYS))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -178,8 +180,8 @@ class Cancel(Errand):
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['id']}.", ("drop", {"id": row["id"]}))
+        ((key, *_),) = found_in(answer)
+        yield act(f"It is {key}.", ("drop", {"id": key}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -201,22 +203,23 @@ class _OfOwner(Errand):
 @dataclass(frozen=True)
 class Finish(_OfOwner):
     tools = _TASKS
+    hidden = ("owner",)
     wordings = Wordings(
-        ("The task {name} is done.", "{owner} has done this: {name}.", "Mark {name} as done."),
-        ("Done by {owner}: {name}.", "We are done with {name}, mark it."),
+        ("The task {name} is done.", "Mark the task {name} as done.", "Done: the task {name}."),
+        ("We are done with the task {name}.", "Please mark the task {name}, it is done."),
     )
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.task(dice), dice.choice(PEOPLE))
+        return cls(dice.choice(names.TASKS), dice.choice(PEOPLE))
 
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "tasks", dice, self.name, self.owner, "open")
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['id']}.", ("mark", {"id": row["id"], "status": "done"}))
+        ((key, *_),) = found_in(answer)
+        yield act(f"It is {key}.", ("mark", {"id": key, "status": "done"}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -228,26 +231,27 @@ class HandOver(_OfOwner):
     person: str
 
     tools = _TASKS
+    hidden = ("owner",)
     wordings = Wordings(
         (
-            "Give {name} to {person}.",
-            "{person} will do this: {name}.",
-            "{owner} is ill. Give {name} to {person}.",
+            "Give the task {name} to {person}.",
+            "The task {name} goes to {person}.",
+            "{person} will do the task {name}.",
         ),
-        ("Let {person} have this task: {name}.", "The task {name} goes to {person}."),
+        ("Let {person} have the task {name}.", "The task {name} is for {person} now."),
     )
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.task(dice), *dice.sample(PEOPLE, 2))
+        return cls(dice.choice(names.TASKS), *dice.sample(PEOPLE, 2))
 
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "tasks", dice, self.name, self.owner, "open")
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['id']}.", ("assign", {"id": row["id"], "person": self.person}))
+        ((key, *_),) = found_in(answer)
+        yield act(f"It is {key}.", ("assign", {"id": key, "person": self.person}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -260,22 +264,23 @@ class Status(_OfOwner):
     status: str
 
     tools = _CUSTOMERS
+    hidden = ("owner", "before")
     wordings = Wordings(
-        ("Mark {name} as {status}.", "{name} is {status} now.", "The customer {name} is {status}. Mark it."),
-        ("From now on {name} is {status}.", "Please mark the customer {name} as {status}."),
+        ("Mark {name} as {status}.", "The customer {name} is {status}.", "{name} is {status} now."),
+        ("Please mark the customer {name} as {status}.", "From now on {name} is {status}."),
     )
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.customer(dice), dice.choice(PEOPLE), *dice.sample(CUSTOMER_STATUSES, 2))
+        return cls(dice.choice(names.CUSTOMERS), dice.choice(PEOPLE), *dice.sample(CUSTOMER_STATUSES, 2))
 
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "customers", dice, self.name, self.owner, self.before)
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['id']}.", ("mark", {"id": row["id"], "status": self.status}))
+        ((key, *_),) = found_in(answer)
+        yield act(f"It is {key}.", ("mark", {"id": key, "status": self.status}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -285,11 +290,12 @@ class Status(_OfOwner):
 @dataclass(frozen=True)
 class Reply(Errand):
     thing: str
-    said: str
+    note: str
     person: str
     text: str
 
     tools = _MESSAGES
+    hidden = ("note", "person")
     wordings = Wordings(
         (
             "Answer the message about the {thing}: {text}.",
@@ -301,19 +307,20 @@ class Reply(Errand):
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(*names.note(dice), dice.choice(PEOPLE), dice.choice(names.TEXTS))
+        thing = dice.choice(names.THINGS)
+        return cls(thing, names.note(thing, dice), dice.choice(PEOPLE), dice.choice(names.TEXTS))
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.thing,)
 
     def prepare(self, desk: Desk, dice: Dice) -> None:
-        put(desk, "messages", dice, "from", self.person, self.said)
+        put(desk, "messages", dice, "from", self.person, self.note)
 
     def script(self) -> Script:
         (answer,) = yield act("I need the sender.", _find(self.thing))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['person']}.", ("send", {"person": row["person"], "text": self.text}))
+        ((_, _, person, *_),) = found_in(answer)
+        yield act(f"It is {person}.", ("send", {"person": person, "text": self.text}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -330,6 +337,7 @@ class MoveOne(Errand):
     day: str
 
     tools = _EVENTS
+    hidden = ("other",)
     wordings = Wordings(
         (
             "Move the {name} on {before} to {day}.",
@@ -341,7 +349,7 @@ class MoveOne(Errand):
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.event(dice), *dice.sample(DAYS, 3))
+        return cls(dice.choice(names.EVENTS), *dice.sample(DAYS, 3))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -353,9 +361,9 @@ class MoveOne(Errand):
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = (row for row in found_in(answer) if row["day"] == self.before)
-        reasoning = f"On {self.before} it is {row['id']}."
-        yield act(reasoning, ("move", {"id": row["id"], "day": self.day}))
+        (key,) = (key for key, *_, day in found_in(answer) if day == self.before)
+        reasoning = f"On {self.before} it is {key}."
+        yield act(reasoning, ("move", {"id": key, "day": self.day}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -372,6 +380,7 @@ class MoveIf(Errand):
     day: str
 
     tools = _EVENTS
+    hidden = ("before",)
     wordings = Wordings(
         (
             "If the {name} is on {asked}, move it to {day}.",
@@ -380,14 +389,14 @@ class MoveIf(Errand):
         ),
         (
             "In case the {name} is on {asked}, move it to {day}.",
-            "If on {asked}, put the {name} off to {day}.",
+            "To {day} with the {name}, if it is on {asked}.",
         ),
     )
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
         asked, other, day = dice.sample(DAYS, 3)
-        return cls(names.event(dice), asked, asked if dice.chance(0.5) else other, day)
+        return cls(dice.choice(names.EVENTS), asked, asked if dice.chance(0.5) else other, day)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -398,11 +407,11 @@ class MoveIf(Errand):
 
     def script(self) -> Script:
         (answer,) = yield act("I see when it is.", _find(self.name))
-        (row,) = found_in(answer)
-        if row["day"] != self.asked:
-            return Report(f"It is on {row['day']}, not {self.asked}.", UNCHANGED)
-        reasoning = f"It is on {row['day']}, and it is {row['id']}."
-        yield act(reasoning, ("move", {"id": row["id"], "day": self.day}))
+        ((key, *_, day),) = found_in(answer)
+        if day != self.asked:
+            return Report(f"It is on {day}, not {self.asked}.", UNCHANGED)
+        reasoning = f"It is on {day}, and it is {key}."
+        yield act(reasoning, ("move", {"id": key, "day": self.day}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -420,6 +429,7 @@ class SameDay(Errand):
     day: str
 
     tools = _EVENTS
+    hidden = ("before", "day")
     wordings = Wordings(
         ("Move the {name} to the day of the {other}.", "Put the {name} on the same day as the {other}."),
         ("The {name} has to be on the day of the {other}.",),
@@ -427,10 +437,7 @@ class SameDay(Errand):
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        name = other = names.event(dice)
-        while other == name:
-            other = names.event(dice)
-        return cls(name, other, *dice.sample(DAYS, 2))
+        return cls(*dice.sample(names.EVENTS, 2), *dice.sample(DAYS, 2))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -442,9 +449,9 @@ class SameDay(Errand):
 
     def script(self) -> Script:
         answers = yield act("I need id and day.", _find(self.name), _find(self.other))
-        (row,), (other,) = map(found_in, answers)
-        reasoning = f"It is {row['id']}, and the day is {other['day']}."
-        yield act(reasoning, ("move", {"id": row["id"], "day": other["day"]}))
+        ((key, *_),), ((*_, day),) = map(found_in, answers)
+        reasoning = f"It is {key}, and the day is {day}."
+        yield act(reasoning, ("move", {"id": key, "day": day}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -458,26 +465,27 @@ class TellOwner(_OfOwner):
     text: str
 
     tools = ("find", "task", "assign", "send")
+    hidden = ("owner",)
     wordings = Wordings(
         (
-            "Tell the owner of {name}: {text}.",
-            "Who has to {name}? Tell them: {text}.",
-            "Write to the one who has to {name}: {text}.",
+            "Tell the owner of the task {name}: {text}.",
+            "Who has the task {name}? Tell them: {text}.",
+            "Write to the one who has the task {name}: {text}.",
         ),
-        ("The one with the task {name} has to know this: {text}.", "To the owner of {name} send: {text}."),
+        ("The one with the task {name} has to know: {text}.", "To the owner of the task {name}: {text}."),
     )
 
     @classmethod
     def draw(cls, dice: Dice) -> Self:
-        return cls(names.task(dice), dice.choice(PEOPLE), dice.choice(names.TEXTS))
+        return cls(dice.choice(names.TASKS), dice.choice(PEOPLE), dice.choice(names.TEXTS))
 
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "tasks", dice, self.name, self.owner, "open")
 
     def script(self) -> Script:
         (answer,) = yield act("I need the owner.", _find(self.name))
-        (row,) = found_in(answer)
-        yield act(f"It is {row['person']}.", ("send", {"person": row["person"], "text": self.text}))
+        ((*_, person, _),) = found_in(answer)
+        yield act(f"It is {person}.", ("send", {"person": person, "text": self.text}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -491,6 +499,7 @@ class DropLost(_OfOwner):
     status: str
 
     tools = _CUSTOMERS
+    hidden = ("owner", "status")
     wordings = Wordings(
         (
             "If {name} is lost, drop it.",
@@ -503,17 +512,17 @@ class DropLost(_OfOwner):
     @classmethod
     def draw(cls, dice: Dice) -> Self:
         status = "lost" if dice.chance(0.5) else dice.choice(CUSTOMER_STATUSES[:-1])
-        return cls(names.customer(dice), dice.choice(PEOPLE), status)
+        return cls(dice.choice(names.CUSTOMERS), dice.choice(PEOPLE), status)
 
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "customers", dice, self.name, self.owner, self.status)
 
     def script(self) -> Script:
         (answer,) = yield act("I see what it is.", _find(self.name))
-        (row,) = found_in(answer)
-        if row["status"] != "lost":
-            return Report(f"It is {row['status']}, not lost.", UNCHANGED)
-        yield act(f"It is lost, and it is {row['id']}.", ("drop", {"id": row["id"]}))
+        ((key, *_, status),) = found_in(answer)
+        if status != "lost":
+            return Report(f"It is {status}, not lost.", UNCHANGED)
+        yield act(f"It is lost, and it is {key}.", ("drop", {"id": key}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
@@ -532,6 +541,7 @@ class CancelAndTell(Errand):
     text: str
 
     tools = ("find", "move", "drop", "send")
+    hidden = ("day",)
     wordings = Wordings(
         (
             "Cancel the {name} and tell {person}: {text}.",
@@ -543,7 +553,7 @@ class CancelAndTell(Errand):
     @classmethod
     def draw(cls, dice: Dice) -> Self:
         texts = dice.choice(names.TEXTS)
-        return cls(names.event(dice), dice.choice(DAYS), dice.choice(PEOPLE), texts)
+        return cls(dice.choice(names.EVENTS), dice.choice(DAYS), dice.choice(PEOPLE), texts)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -554,9 +564,9 @@ class CancelAndTell(Errand):
 
     def script(self) -> Script:
         (answer,) = yield act("I need its id.", _find(self.name))
-        (row,) = found_in(answer)
+        ((key, *_),) = found_in(answer)
         message: dict[str, Any] = {"person": self.person, "text": self.text}
-        yield act(f"It is {row['id']}.", ("drop", {"id": row["id"]}), ("send", message))
+        yield act(f"It is {key}.", ("drop", {"id": key}), ("send", message))
         return DONE
 
     def apply(self, desk: Desk) -> None:

@@ -3,18 +3,21 @@
 from evals.environments.desk.tools import CUSTOMER_STATUSES, DAYS, PEOPLE, TASK_STATUSES
 from stages.data.synth.desk.errand import Desk, put
 from stages.data.synth.dice import Dice
-from stages.data.synth.words import THINGS, word_list
+from stages.data.synth.words import word_list
 
-_TOPICS = word_list(
-    """team budget garden music school paper water window market river kitchen summer winter coffee street bridge
-    sugar pencil ticket theatre flower history science family village dance north south church ship horse light"""
+EVENTS = word_list(
+    "talk visit walk class show fair play match tea reading story test party lunch dinner lesson game dance meeting tour"
 )
-_SORTS = word_list(
-    "lunch dinner talk review visit lesson trip party walk game class show meeting tour race fair dance hour"
+TASKS = word_list(
+    "paper door house garden wall table boat road window field gate chair floor bed fire glass mill bread lamp shop"
 )
-_VERBS = word_list("paint clean sell order check count wash mend pack draw print build cut buy sort weigh")
-_COLOURS = word_list("Red Blue Green White Black Brown Grey Gold Silver Pink Old New")
-_STATES = ("is lost", "is broken", "is here", "is ready", "is too old", "is for you")
+CUSTOMERS = word_list(
+    "King Brown Young Hill Moore Price Wells Ford Rose Smith Jones Clark Cook Park Bird Snow Grant Long White West"
+)
+THINGS = word_list(
+    "key letter book horse coat ring ball box cup bag dog knife cow ship clock map watch coin ticket bell"
+)
+_STATES = ("is lost", "is broken", "is here", "is ready")
 
 TEXTS = (
     *("yes", "no", "thank you", "I am late", "see you soon", "please wait", "call me back", "come to me"),
@@ -23,50 +26,35 @@ TEXTS = (
         "not today",
         "good work",
         "I need help",
-        "wait for me",
         "all is well",
         "please come",
         "we are ready",
+        "I am ill",
     ),
-    *("it is too late", "take your time", "I am ill", "ask me again", "the door is open", "we can begin"),
-    *("do not wait", "bring the book", "I will come", "it is on my table", "write to me", "you are right"),
+    *("take your time", "you are right", "I will come", "write to me"),
 )
 
 
-def event(dice: Dice) -> str:
-    return f"{dice.choice(_TOPICS)} {dice.choice(_SORTS)}"
-
-
-def task(dice: Dice) -> str:
-    return f"{dice.choice(_VERBS)} {dice.choice(THINGS)}"
-
-
-def customer(dice: Dice) -> str:
-    return f"{dice.choice(_COLOURS)} {dice.choice(THINGS).title()}"
-
-
-def note(dice: Dice) -> tuple[str, str]:
-    """What a message is about, and its text."""
-    thing = dice.choice(THINGS)
-    return thing, f"{thing} {dice.choice(_STATES)}"
+def note(thing: str, dice: Dice) -> str:
+    """The text of a message about something."""
+    return f"{thing} {dice.choice(_STATES)}"
 
 
 def furnish(desk: Desk, avoid: tuple[str, ...], dice: Dice) -> None:
-    """One or two rows more in each table, none of which contains a name to avoid."""
+    """One row more in each table, none of which contains a name to avoid."""
     for table in desk:
-        for _ in range(dice.integer(1, 2)):
+        values = _row(table, dice)
+        while any(name.lower() in " ".join(values).lower() for name in avoid):
             values = _row(table, dice)
-            while any(name.lower() in " ".join(values).lower() for name in avoid):
-                values = _row(table, dice)
-            put(desk, table, dice, *values)
+        put(desk, table, dice, *values)
 
 
 def _row(table: str, dice: Dice) -> tuple[str, ...]:
     if table == "events":
-        return event(dice), dice.choice(DAYS)
+        return dice.choice(EVENTS), dice.choice(DAYS)
     person = dice.choice(PEOPLE)
     if table == "messages":
-        return "from", person, note(dice)[1]
+        return "from", person, note(dice.choice(THINGS), dice)
     if table == "tasks":
-        return task(dice), person, dice.choice(TASK_STATUSES)
-    return customer(dice), person, dice.choice(CUSTOMER_STATUSES)
+        return dice.choice(TASKS), person, dice.choice(TASK_STATUSES)
+    return dice.choice(CUSTOMERS), person, dice.choice(CUSTOMER_STATUSES)
