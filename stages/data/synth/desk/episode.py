@@ -7,10 +7,35 @@ from typing import Any
 
 from evals.environments.desk.tools import SHAPES, TOOLS, new_session, new_tables, signatures
 from stages.data.synth.desk.errand import Act, Desk, Errand, Report
-from stages.data.synth.desk.errands import LEVELS
+from stages.data.synth.desk.errands import (
+    Cancel,
+    Finish,
+    HandOver,
+    Move,
+    NewTask,
+    Plan,
+    Reply,
+    Status,
+    Tell,
+)
+from stages.data.synth.desk.hard_errands import (
+    CancelAndTell,
+    DropLost,
+    MoveIf,
+    MoveOne,
+    SameDay,
+    TellOwner,
+)
 from stages.data.synth.desk.names import furnish
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Problem, Sample, Style, assistant, user
+
+LEVELS: tuple[tuple[type[Errand], ...], ...] = (
+    (Plan, NewTask, Tell),
+    (Move, Cancel, Finish, HandOver, Status, Reply),
+    (MoveOne, MoveIf, SameDay, TellOwner, DropLost, CancelAndTell),
+)
+"""The errands of levels 1, 2 and 3."""
 
 MAX_LEVEL = len(LEVELS)
 

@@ -42,6 +42,10 @@ def act(reasoning: str, *calls: Call) -> Act:
     return Act(reasoning, calls)
 
 
+def find(text: str) -> Call:
+    return "find", {"text": text}
+
+
 class Errand(ABC):
     """One wish. Subclasses are frozen dataclasses of its parameters, which may be put into the wordings by name."""
 

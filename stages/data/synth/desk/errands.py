@@ -1,20 +1,20 @@
-"""The errands of each level: one call; a look and a call; a choice, a condition or two looks before the call."""
+"""The errands of levels 1 and 2: one call; a look and a change."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from evals.environments.desk.tools import CUSTOMER_STATUSES, DAYS, PEOPLE
 from stages.data.synth.desk import names
 from stages.data.synth.desk.errand import (
     DONE,
-    UNCHANGED,
     Call,
     Desk,
     Errand,
-    Report,
     Script,
     act,
     append,
+    find,
     found_in,
     put,
     row_with,
@@ -22,22 +22,43 @@ from stages.data.synth.desk.errand import (
 from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Wordings
 
-_EVENTS = ("find", "plan", "move", "drop")
-_TASKS = ("find", "task", "assign", "mark")
-_CUSTOMERS = ("find", "assign", "mark", "drop")
-_MESSAGES = ("find", "send", "drop")
-
-
-def _find(text: str) -> Call:
-    return "find", {"text": text}
+EVENTS_TOOLS = ("find", "plan", "move", "drop")
+TASKS_TOOLS = ("find", "task", "assign", "mark")
+CUSTOMERS_TOOLS = ("find", "assign", "mark", "drop")
+MESSAGES_TOOLS = ("find", "send", "drop")
 
 
 @dataclass(frozen=True)
-class Plan(Errand):
+class Named(Errand):
+    """About one thing, which is looked for by its name."""
+
     name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True)
+class Change(Named):
+    """A look for the id, and then the change."""
+
+    @abstractmethod
+    def change(self, key: str) -> tuple[Call, ...]:
+        """The calls that change the row with that id."""
+
+    def script(self) -> Script:
+        (answer,) = yield act("I need its id.", find(self.name))
+        ((key, *_),) = found_in(answer)
+        yield act(f"It is {key}.", *self.change(key))
+        return DONE
+
+
+@dataclass(frozen=True)
+class Plan(Named):
     day: str
 
-    tools = _EVENTS
+    tools = EVENTS_TOOLS
     wordings = Wordings(
         (
             "Put the {name} on {day}.",
@@ -51,10 +72,6 @@ class Plan(Errand):
     def draw(cls, dice: Dice) -> Self:
         return cls(dice.choice(names.EVENTS), dice.choice(DAYS))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
     def script(self) -> Script:
         yield act("It is new.", ("plan", {"name": self.name, "day": self.day}))
         return DONE
@@ -64,11 +81,10 @@ class Plan(Errand):
 
 
 @dataclass(frozen=True)
-class NewTask(Errand):
-    name: str
+class NewTask(Named):
     person: str
 
-    tools = _TASKS
+    tools = TASKS_TOOLS
     wordings = Wordings(
         (
             "New task for {person}: {name}.",
@@ -81,10 +97,6 @@ class NewTask(Errand):
     @classmethod
     def draw(cls, dice: Dice) -> Self:
         return cls(dice.choice(names.TASKS), dice.choice(PEOPLE))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
 
     def script(self) -> Script:
         yield act("It is new.", ("task", {"name": self.name, "person": self.person}))
@@ -99,7 +111,7 @@ class Tell(Errand):
     person: str
     text: str
 
-    tools = _MESSAGES
+    tools = MESSAGES_TOOLS
     wordings = Wordings(
         ("Tell {person}: {text}.", "Send {person} this: {text}.", "Write to {person}: {text}."),
         ("A message for {person}: {text}.", "Let {person} know this: {text}."),
@@ -122,12 +134,11 @@ class Tell(Errand):
 
 
 @dataclass(frozen=True)
-class Move(Errand):
-    name: str
+class Move(Change):
     before: str
     day: str
 
-    tools = _EVENTS
+    tools = EVENTS_TOOLS
     hidden = ("before",)
     wordings = Wordings(
         ("Move the {name} to {day}.", "The {name} has to be on {day}.", "Put the {name} off to {day}."),
@@ -138,29 +149,21 @@ class Move(Errand):
     def draw(cls, dice: Dice) -> Self:
         return cls(dice.choice(names.EVENTS), *dice.sample(DAYS, 2))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "events", dice, self.name, self.before)
 
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        ((key, *_),) = found_in(answer)
-        yield act(f"It is {key}.", ("move", {"id": key, "day": self.day}))
-        return DONE
+    def change(self, key: str) -> tuple[Call, ...]:
+        return (("move", {"id": key, "day": self.day}),)
 
     def apply(self, desk: Desk) -> None:
         row_with(desk, "events", self.name)[2] = self.day
 
 
 @dataclass(frozen=True)
-class Cancel(Errand):
-    name: str
+class Cancel(Change):
     day: str
 
-    tools = _EVENTS
+    tools = EVENTS_TOOLS
     hidden = ("day",)
     wordings = Wordings(
         ("Cancel the {name}.", "There will be no {name}. Drop it.", "Drop the {name}."),
@@ -171,38 +174,20 @@ class Cancel(Errand):
     def draw(cls, dice: Dice) -> Self:
         return cls(dice.choice(names.EVENTS), dice.choice(DAYS))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "events", dice, self.name, self.day)
 
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        ((key, *_),) = found_in(answer)
-        yield act(f"It is {key}.", ("drop", {"id": key}))
-        return DONE
+    def change(self, key: str) -> tuple[Call, ...]:
+        return (("drop", {"id": key}),)
 
     def apply(self, desk: Desk) -> None:
         desk["events"].remove(row_with(desk, "events", self.name))
 
 
 @dataclass(frozen=True)
-class _OfOwner(Errand):
-    """About a row that has an owner."""
-
-    name: str
+class Finish(Change):
     owner: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-
-@dataclass(frozen=True)
-class Finish(_OfOwner):
-    tools = _TASKS
+    tools = TASKS_TOOLS
     hidden = ("owner",)
     wordings = Wordings(
         ("The task {name} is done.", "Mark the task {name} as done.", "Done: the task {name}."),
@@ -216,21 +201,19 @@ class Finish(_OfOwner):
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "tasks", dice, self.name, self.owner, "open")
 
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        ((key, *_),) = found_in(answer)
-        yield act(f"It is {key}.", ("mark", {"id": key, "status": "done"}))
-        return DONE
+    def change(self, key: str) -> tuple[Call, ...]:
+        return (("mark", {"id": key, "status": "done"}),)
 
     def apply(self, desk: Desk) -> None:
         row_with(desk, "tasks", self.name)[3] = "done"
 
 
 @dataclass(frozen=True)
-class HandOver(_OfOwner):
+class HandOver(Change):
+    owner: str
     person: str
 
-    tools = _TASKS
+    tools = TASKS_TOOLS
     hidden = ("owner",)
     wordings = Wordings(
         (
@@ -248,22 +231,20 @@ class HandOver(_OfOwner):
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "tasks", dice, self.name, self.owner, "open")
 
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        ((key, *_),) = found_in(answer)
-        yield act(f"It is {key}.", ("assign", {"id": key, "person": self.person}))
-        return DONE
+    def change(self, key: str) -> tuple[Call, ...]:
+        return (("assign", {"id": key, "person": self.person}),)
 
     def apply(self, desk: Desk) -> None:
         row_with(desk, "tasks", self.name)[2] = self.person
 
 
 @dataclass(frozen=True)
-class Status(_OfOwner):
+class Status(Change):
+    owner: str
     before: str
     status: str
 
-    tools = _CUSTOMERS
+    tools = CUSTOMERS_TOOLS
     hidden = ("owner", "before")
     wordings = Wordings(
         ("Mark {name} as {status}.", "The customer {name} is {status}.", "{name} is {status} now."),
@@ -277,11 +258,8 @@ class Status(_OfOwner):
     def prepare(self, desk: Desk, dice: Dice) -> None:
         put(desk, "customers", dice, self.name, self.owner, self.before)
 
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        ((key, *_),) = found_in(answer)
-        yield act(f"It is {key}.", ("mark", {"id": key, "status": self.status}))
-        return DONE
+    def change(self, key: str) -> tuple[Call, ...]:
+        return (("mark", {"id": key, "status": self.status}),)
 
     def apply(self, desk: Desk) -> None:
         row_with(desk, "customers", self.name)[3] = self.status
@@ -294,7 +272,7 @@ class Reply(Errand):
     person: str
     text: str
 
-    tools = _MESSAGES
+    tools = MESSAGES_TOOLS
     hidden = ("note", "person")
     wordings = Wordings(
         (
@@ -318,265 +296,10 @@ class Reply(Errand):
         put(desk, "messages", dice, "from", self.person, self.note)
 
     def script(self) -> Script:
-        (answer,) = yield act("I need the sender.", _find(self.thing))
+        (answer,) = yield act("I need the sender.", find(self.thing))
         ((_, _, person, *_),) = found_in(answer)
         yield act(f"It is {person}.", ("send", {"person": person, "text": self.text}))
         return DONE
 
     def apply(self, desk: Desk) -> None:
         append(desk, "messages", "to", self.person, self.text)
-
-
-@dataclass(frozen=True)
-class MoveOne(Errand):
-    """There are two of the name."""
-
-    name: str
-    before: str
-    other: str
-    day: str
-
-    tools = _EVENTS
-    hidden = ("other",)
-    wordings = Wordings(
-        (
-            "Move the {name} on {before} to {day}.",
-            "There are two, but move the {name} on {before} to {day}.",
-            "The {before} {name} has to be on {day}.",
-        ),
-        ("Make the {name} of {before} be on {day}.", "To {day} please move the {before} {name}."),
-    )
-
-    @classmethod
-    def draw(cls, dice: Dice) -> Self:
-        return cls(dice.choice(names.EVENTS), *dice.sample(DAYS, 3))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def prepare(self, desk: Desk, dice: Dice) -> None:
-        for day in (self.before, self.other):
-            put(desk, "events", dice, self.name, day)
-
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        (key,) = (key for key, *_, day in found_in(answer) if day == self.before)
-        reasoning = f"On {self.before} it is {key}."
-        yield act(reasoning, ("move", {"id": key, "day": self.day}))
-        return DONE
-
-    def apply(self, desk: Desk) -> None:
-        row_with(desk, "events", self.name, self.before)[2] = self.day
-
-
-@dataclass(frozen=True)
-class MoveIf(Errand):
-    """The condition holds or does not."""
-
-    name: str
-    asked: str
-    before: str
-    day: str
-
-    tools = _EVENTS
-    hidden = ("before",)
-    wordings = Wordings(
-        (
-            "If the {name} is on {asked}, move it to {day}.",
-            "Is the {name} on {asked}? Then move it to {day}.",
-            "Move the {name} to {day} if it is on {asked}.",
-        ),
-        (
-            "In case the {name} is on {asked}, move it to {day}.",
-            "To {day} with the {name}, if it is on {asked}.",
-        ),
-    )
-
-    @classmethod
-    def draw(cls, dice: Dice) -> Self:
-        asked, other, day = dice.sample(DAYS, 3)
-        return cls(dice.choice(names.EVENTS), asked, asked if dice.chance(0.5) else other, day)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def prepare(self, desk: Desk, dice: Dice) -> None:
-        put(desk, "events", dice, self.name, self.before)
-
-    def script(self) -> Script:
-        (answer,) = yield act("I see when it is.", _find(self.name))
-        ((key, *_, day),) = found_in(answer)
-        if day != self.asked:
-            return Report(f"It is on {day}, not {self.asked}.", UNCHANGED)
-        reasoning = f"It is on {day}, and it is {key}."
-        yield act(reasoning, ("move", {"id": key, "day": self.day}))
-        return DONE
-
-    def apply(self, desk: Desk) -> None:
-        if self.before == self.asked:
-            row_with(desk, "events", self.name)[2] = self.day
-
-
-@dataclass(frozen=True)
-class SameDay(Errand):
-    """The day is to be looked up."""
-
-    name: str
-    other: str
-    before: str
-    day: str
-
-    tools = _EVENTS
-    hidden = ("before", "day")
-    wordings = Wordings(
-        ("Move the {name} to the day of the {other}.", "Put the {name} on the same day as the {other}."),
-        ("The {name} has to be on the day of the {other}.",),
-    )
-
-    @classmethod
-    def draw(cls, dice: Dice) -> Self:
-        return cls(*dice.sample(names.EVENTS, 2), *dice.sample(DAYS, 2))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, self.other)
-
-    def prepare(self, desk: Desk, dice: Dice) -> None:
-        put(desk, "events", dice, self.name, self.before)
-        put(desk, "events", dice, self.other, self.day)
-
-    def script(self) -> Script:
-        answers = yield act("I need id and day.", _find(self.name), _find(self.other))
-        ((key, *_),), ((*_, day),) = map(found_in, answers)
-        reasoning = f"It is {key}, and the day is {day}."
-        yield act(reasoning, ("move", {"id": key, "day": day}))
-        return DONE
-
-    def apply(self, desk: Desk) -> None:
-        row_with(desk, "events", self.name)[2] = self.day
-
-
-@dataclass(frozen=True)
-class TellOwner(_OfOwner):
-    """Two tables: whose task, and a message."""
-
-    text: str
-
-    tools = ("find", "task", "assign", "send")
-    hidden = ("owner",)
-    wordings = Wordings(
-        (
-            "Tell the owner of the task {name}: {text}.",
-            "Who has the task {name}? Tell them: {text}.",
-            "Write to the one who has the task {name}: {text}.",
-        ),
-        ("The one with the task {name} has to know: {text}.", "To the owner of the task {name}: {text}."),
-    )
-
-    @classmethod
-    def draw(cls, dice: Dice) -> Self:
-        return cls(dice.choice(names.TASKS), dice.choice(PEOPLE), dice.choice(names.TEXTS))
-
-    def prepare(self, desk: Desk, dice: Dice) -> None:
-        put(desk, "tasks", dice, self.name, self.owner, "open")
-
-    def script(self) -> Script:
-        (answer,) = yield act("I need the owner.", _find(self.name))
-        ((*_, person, _),) = found_in(answer)
-        yield act(f"It is {person}.", ("send", {"person": person, "text": self.text}))
-        return DONE
-
-    def apply(self, desk: Desk) -> None:
-        append(desk, "messages", "to", self.owner, self.text)
-
-
-@dataclass(frozen=True)
-class DropLost(_OfOwner):
-    """A condition on a customer."""
-
-    status: str
-
-    tools = _CUSTOMERS
-    hidden = ("owner", "status")
-    wordings = Wordings(
-        (
-            "If {name} is lost, drop it.",
-            "Is {name} lost? Then drop it.",
-            "Drop the customer {name} if it is lost.",
-        ),
-        ("In case {name} is lost, drop it.", "Drop {name}, but only if it is lost."),
-    )
-
-    @classmethod
-    def draw(cls, dice: Dice) -> Self:
-        status = "lost" if dice.chance(0.5) else dice.choice(CUSTOMER_STATUSES[:-1])
-        return cls(dice.choice(names.CUSTOMERS), dice.choice(PEOPLE), status)
-
-    def prepare(self, desk: Desk, dice: Dice) -> None:
-        put(desk, "customers", dice, self.name, self.owner, self.status)
-
-    def script(self) -> Script:
-        (answer,) = yield act("I see what it is.", _find(self.name))
-        ((key, *_, status),) = found_in(answer)
-        if status != "lost":
-            return Report(f"It is {status}, not lost.", UNCHANGED)
-        yield act(f"It is lost, and it is {key}.", ("drop", {"id": key}))
-        return DONE
-
-    def apply(self, desk: Desk) -> None:
-        row = row_with(desk, "customers", self.name)
-        if row[3] == "lost":
-            desk["customers"].remove(row)
-
-
-@dataclass(frozen=True)
-class CancelAndTell(Errand):
-    """Two changes in two tables."""
-
-    name: str
-    day: str
-    person: str
-    text: str
-
-    tools = ("find", "move", "drop", "send")
-    hidden = ("day",)
-    wordings = Wordings(
-        (
-            "Cancel the {name} and tell {person}: {text}.",
-            "Drop the {name}. Then write to {person}: {text}.",
-        ),
-        ("The {name} is off. Cancel it and tell {person}: {text}.",),
-    )
-
-    @classmethod
-    def draw(cls, dice: Dice) -> Self:
-        texts = dice.choice(names.TEXTS)
-        return cls(dice.choice(names.EVENTS), dice.choice(DAYS), dice.choice(PEOPLE), texts)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def prepare(self, desk: Desk, dice: Dice) -> None:
-        put(desk, "events", dice, self.name, self.day)
-
-    def script(self) -> Script:
-        (answer,) = yield act("I need its id.", _find(self.name))
-        ((key, *_),) = found_in(answer)
-        message: dict[str, Any] = {"person": self.person, "text": self.text}
-        yield act(f"It is {key}.", ("drop", {"id": key}), ("send", message))
-        return DONE
-
-    def apply(self, desk: Desk) -> None:
-        desk["events"].remove(row_with(desk, "events", self.name))
-        append(desk, "messages", "to", self.person, self.text)
-
-
-LEVELS: tuple[tuple[type[Errand], ...], ...] = (
-    (Plan, NewTask, Tell),
-    (Move, Cancel, Finish, HandOver, Status, Reply),
-    (MoveOne, MoveIf, SameDay, TellOwner, DropLost, CancelAndTell),
-)
-"""The errands of levels 1, 2 and 3."""

@@ -19,8 +19,8 @@ from model.chat.tool_calls import ToolCall
 from stages.data.synth.catalog import FAMILIES
 from stages.data.synth.config import SynthConfig
 from stages.data.synth.desk import episode
+from stages.data.synth.desk.episode import LEVELS
 from stages.data.synth.desk.errand import Errand
-from stages.data.synth.desk.errands import LEVELS
 from stages.data.synth.dice import Dice
 from stages.data.synth.drawing import sources
 from stages.data.synth.problem import Sample, Style, row
