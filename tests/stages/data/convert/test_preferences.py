@@ -10,7 +10,7 @@ from model.errors import ArtifactError
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.harness import run_stage
 from stages.common.preferences.encoding import encode_answers
-from stages.common.preferences.lines import parse_pair, read_pairs
+from stages.common.preferences.lines import likeness, parse_pair, read_pairs
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageResult
 from stages.data.convert.config import ConvertConfig, FormatName
@@ -178,3 +178,17 @@ def test_empty_answers_and_turns_are_left_out() -> None:
     )
     with pytest.raises(LeftOut, match="a turn in its context is empty"):
         PAIR_FORMATS["taskmaster-rewards"](grouped(graded(FIND, 1, context=[silent, *CONTEXT])))
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "pairs"), [("taskmaster", "taskmaster-rewards", 584), ("llamafactory", "preference", 66)]
+)
+def test_the_preferences_of_the_repository_become_pairs(
+    tmp_path: Path, file: str, name: FormatName, pairs: int
+) -> None:
+    data = Path(__file__).parents[4] / "recipes" / "cpu" / "data" / "pairs" / f"{file}.jsonl.gz"
+    config = ConvertConfig(format=name, data=(data,))
+    outcome = run_stage(CONVERT, config, out=tmp_path / "out", reporter=QuietReporter(), command=["nano2"])
+    read = list(read_pairs(tmp_path / "out" / "pairs.jsonl"))
+    assert len(read) == outcome.result.metrics["samples"] == pairs
+    assert not any(likeness(pair, reasoning=True) for pair in read)
