@@ -15,7 +15,7 @@ from typing import Any
 from evals.environments.session import Session, open_session
 from evals.episodes.episode import Episode, EpisodeEnd, EpisodeSettings, Turn
 from evals.episodes.task import Task
-from evals.episodes.tokens import ids_between, opens_thinking, prompt_ids
+from evals.episodes.tokens import Between, opens_thinking, prompt_ids
 from model.chat.events import Defect, ParsedMessage, joined
 from model.chat.parsers import parse
 from model.chat.tool_calls import ToolCall
@@ -119,13 +119,12 @@ class _Playing:
         prompt: Sequence[int],
         session: Session | None,
     ) -> None:
-        self._tokenizer = tokenizer
         self._stop_ids = stop_ids
         self._task = task
         self._seed = seed
         self._settings = settings
         self._session = session
-        self._stops_before = sum(token in stop_ids for token in prompt)
+        self._between = Between(tokenizer, stop_ids, task, prompt)
         self._ids = list(prompt)
         self._sampled = [False] * len(prompt)
         self._logprobs = [0.0] * len(prompt)
@@ -159,11 +158,9 @@ class _Playing:
             return EpisodeEnd.ANSWERED
         if len(self._turns) >= self._settings.max_turns:
             return EpisodeEnd.TURNS
-        if self._room() < 1:
-            return EpisodeEnd.LENGTH
         results = [self._result(self._session, call) for call in message.tool_calls]
         said = [*self._said, *({"role": "tool", "content": result} for result in results)]
-        between = ids_between(self._tokenizer, self._stop_ids, self._task, said, self._stops_before)
+        between = self._between.ids(said)
         if self._room(between) < 1:
             return EpisodeEnd.LENGTH
         self._said = said

@@ -1,8 +1,9 @@
 """The tokens of an episode that the model does not choose: the prompt, and what stands between two of its turns.
 
 A turn's own tokens are never made again from its text. What the chat template writes behind a turn (its end, the tool
-results, the next generation prompt) is found in the rendering of the whole conversation, as all that follows the stop token
-of the last turn, so that it is right also for a template that shows earlier turns in another way than they were generated.
+results, the next generation prompt) is found in the rendering of the whole conversation, as all that follows the first stop
+token which the turn's prompt did not have, so that it is right also for a template that shows earlier turns in another way
+than they were generated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,28 +23,32 @@ def prompt_ids(tokenizer: Any, task: Task) -> list[int]:
     return _encoded(tokenizer, task, ())
 
 
-def ids_between(
-    tokenizer: Any,
-    stop_ids: frozenset[int],
-    task: Task,
-    said: Sequence[Mapping[str, Any]],
-    stops_before: int,
-) -> list[int]:
-    """What stands between the last assistant turn of `said` and the next.
+class Between:
+    """What stands between the turns of one episode, asked for turn by turn. prompt: its first, as `prompt_ids` gives it."""
 
-    said: what was said behind the task's messages; ends with the tool results. stops_before: stop tokens in the prompt.
-    Raises ArtifactError for a template that ends no turn with a stop token.
-    """
-    ids = _encoded(tokenizer, task, said)
-    turns = sum(message["role"] == "assistant" for message in said)
-    stops = [place for place, token in enumerate(ids) if token in stop_ids]
-    if len(stops) < stops_before + turns:
-        raise ArtifactError(
-            "the chat template does not end the assistant's turns with a token that generation stops at",
-            where=str(tokenizer.name_or_path),
-            remedy=TEMPLATE_REMEDY,
-        )
-    return ids[stops[stops_before + turns - 1] + 1 :]
+    def __init__(self, tokenizer: Any, stop_ids: frozenset[int], task: Task, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._stop_ids = stop_ids
+        self._task = task
+        self._stops = len(self._places(prompt))  # in the prompt of the last turn
+
+    def ids(self, said: Sequence[Mapping[str, Any]]) -> list[int]:
+        """What stands behind the last assistant turn of `said`, which are the messages behind the task's, up to the tool
+        results that answer it. Raises ArtifactError for a template that ends no turn with a stop token."""
+        whole = _encoded(self._tokenizer, self._task, said)
+        places = self._places(whole)
+        if len(places) <= self._stops:
+            raise ArtifactError(
+                "the chat template does not end the assistant's turns with a token that generation stops at",
+                where=str(self._tokenizer.name_or_path),
+                remedy=TEMPLATE_REMEDY,
+            )
+        end = places[self._stops]
+        self._stops = len(places)
+        return whole[end + 1 :]
+
+    def _places(self, ids: Sequence[int]) -> list[int]:
+        return [place for place, token in enumerate(ids) if token in self._stop_ids]
 
 
 def opens_thinking(tokenizer: Any, ids: Sequence[int]) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 from evals.chat_lines import parse_sample
 from evals.episodes.play import Episode, EpisodeEnd, EpisodeSettings, Task, play, played
-from evals.episodes.tokens import ids_between, prompt_ids
+from evals.episodes.tokens import Between, prompt_ids
 from model.chat.events import Defect
 from model.chat.parsers import parse
 from model.chat.template import encode
@@ -121,7 +121,8 @@ class TestTokens:
         first = [user("Hi </s>"), assistant("Hello", reasoning_content="They greet."), user("Weather?")]
         asked = Task(first, TOOLS, thinking, None, "", "")
         said: list[dict[str, Any]] = []
-        ids = prompt = prompt_ids(tokenizer, asked)
+        ids = prompt_ids(tokenizer, asked)
+        between = Between(tokenizer, STOPS, asked, ids)
         for turn, results in (
             (calls(call("note", '{"text":  1}')), [content]),
             (
@@ -135,8 +136,7 @@ class TestTokens:
             ]
             assert spoken[-1] == tokenizer.convert_tokens_to_ids(END)
             said += [turn, *map(result, results)]
-            between = ids_between(tokenizer, STOPS, asked, said, sum(token in STOPS for token in prompt))
-            ids = ids + spoken + between
+            ids = ids + spoken + between.ids(said)
         whole = encode(tokenizer, [*first, *said], tools=TOOLS, thinking=thinking, add_generation_prompt=True)
         assert ids == whole.ids
         assert sum(token in STOPS for token in ids) == 3, "only the template ends turns"
@@ -158,6 +158,25 @@ class TestTokens:
                 assert between.startswith("\n<SPECIAL_11>tool\nnote")
                 assert between.endswith("<SPECIAL_11>assistant\n<think>\n")
                 assert tokenizer.decode(episode.ids[turn.start : turn.end]) == turn.text + END
+
+    def test_a_template_that_ends_every_message_with_a_stop_token(
+        self, plain: HybridLM, tokenizer: Any, tmp_path: Path
+    ) -> None:
+        tokenizer.save_pretrained(tmp_path)
+        other = type(tokenizer).from_pretrained(tmp_path)
+        other.chat_template = (
+            "{% for m in messages %}<SPECIAL_11>{{ m.role }}\n{{ m.content }}<SPECIAL_12>{{ '\\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}<SPECIAL_11>assistant\n<think></think>{% endif %}"
+        )
+        played = run(plain, other, tasks(), SAMPLED)
+        assert max(len(episode.turns) for episode in played) > 2
+        for episode in played:
+            told = [message["content"] for message in episode.messages if message["role"] == "tool"]
+            between = "".join(
+                tokenizer.decode(episode.ids[turn.end : following.start])
+                for turn, following in pairwise(episode.turns)
+            )
+            assert between.count("<SPECIAL_11>tool\n") == len(told)
 
     def test_a_template_without_stop_tokens_is_refused(
         self, plain: HybridLM, tokenizer: Any, tmp_path: Path
@@ -222,6 +241,9 @@ class TestLogprobs:
                 if not own
             ]
             assert put_in == closing
+            assert not any(
+                value for value, own in zip(episode.logprobs, episode.sampled, strict=True) if not own
+            )
             assert turn.thinking_tokens == 2
 
 
@@ -328,6 +350,21 @@ class TestEnds:
             assert episode.end is EpisodeEnd.ANSWERED
             assert [problem.defect for problem in episode.response.problems] == [Defect.INVALID_TOOL_CALL]
             assert len(episode.response.tool_calls) == len(episode.turns) - 1
+
+    def test_calls_beside_one_that_cannot_be_read_are_not_run(self, tokenizer: Any) -> None:
+        table = {
+            **PLAIN,
+            "</think>": {"<TOOLCALL>": 1.0},
+            "<TOOLCALL>": {NOTE: 0.5, BROKEN: 0.5},
+            BROKEN: {"</TOOLCALL>": 1.0},
+            "</TOOLCALL>": {"<TOOLCALL>": 0.5, "\n": 0.5},
+        }
+        played = run(office_model(tokenizer, table), tokenizer, tasks() * 2, SAMPLED)
+        last = [(parse(episode.turns[-1].text), episode.end) for episode in played]
+        assert any(said.problems and said.tool_calls and end == "answered" for said, end in last)
+        for episode in played:
+            for turn in episode.turns[:-1]:
+                assert parse(turn.text).well_formed
 
     def test_another_stop_token_ends_a_turn_as_well(self, tokenizer: Any) -> None:
         """It stays as it was sampled, and what stands behind it is what stands behind the template's."""
