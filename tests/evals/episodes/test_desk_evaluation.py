@@ -252,6 +252,7 @@ class TestInterruption:
             (errand, {"max_gen_toks": 39}, {}),
             (errand, {"temperature": 0.9}, {}),
             (errand, {"temperature": 0}, {}),
+            (line("Go", thinking=False), {"temperature": 0}, {}),
             (errand, {}, {"seed": 1}),
             (errand, {}, {"max_length": 4000}),
         ]
