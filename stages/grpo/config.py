@@ -43,10 +43,10 @@ class GrpoConfig(TrainingSettings):
     seq_len: Size = Field(
         8192, ge=16, le=1 << 24, description="Tokens in a row, and of the longest episode with its prompt."
     )
-    max_failed: float = Field(
+    max_failed: Annotated[float, Cosmetic()] = Field(
         0.1, ge=0, le=1, description="Share of a batch's samples without a reward above which the run stops."
     )
-    max_gap: float = Field(
+    max_gap: Annotated[float, Cosmetic()] = Field(
         0.05, gt=0, description="Mean gap of trainer and engine in nats a token above which the run stops."
     )
 
