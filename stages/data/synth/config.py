@@ -95,6 +95,11 @@ class SynthConfig(StageConfig):
         le=0.9,
         description="Chance that the scripted assistant gets a call wrong; dialogues that fail for it are thrown away.",
     )
+    pairs: bool = Field(
+        False,
+        description="Also write train-pairs.jsonl and so on: preferences of right answers to wrong ones, of problems that "
+        "are answered in one turn.",
+    )
     seed: int = Field(0, ge=0, description="Chooses problems and wordings; not the split of a problem.")
 
     @model_validator(mode="after")

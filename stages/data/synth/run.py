@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from model.errors import UsageError
 from stages.common.reporter import ProgressBar
@@ -12,6 +13,7 @@ from stages.common.stage import StageContext, StageResult
 from stages.data.synth.config import SynthConfig
 from stages.data.synth.dice import Dice
 from stages.data.synth.drawing import Drawer, Source, apportion, schedule, sources
+from stages.data.synth.pairs import Pairing
 from stages.data.synth.problem import Split, Style, row
 from stages.data.synth.verification import verify
 
@@ -42,12 +44,18 @@ class _Maker:
         drawer = Drawer(split, self.config.seed)
         counts = apportion(rows, self.sources)
         order = schedule(counts, Dice("nano2 data synth", self.config.seed, split, "order"))
-        with path.open("w", encoding="utf-8", newline="\n") as file:
+        pairing = Pairing() if self.config.pairs else None
+        with ExitStack() as files:
+            file = files.enter_context(_open(path))
+            pairs = files.enter_context(_open(path.with_name(f"{split}-pairs.jsonl"))) if pairing else None
             for number in order:
                 line = self._row(self.sources[number], drawer)
                 verify(line)
-                file.write(json.dumps(line, ensure_ascii=False, separators=(", ", ": ")) + "\n")
+                _write(file, line)
                 self._count(split, number, line)
+                if pairing and pairs and (pair := pairing.of(line)):
+                    _write(pairs, pair)
+                    self.facts[f"{split}_pairs"] += 1
                 bar.update(1)
 
     def _row(self, source: Source, drawer: Drawer) -> dict[str, Any]:
@@ -92,5 +100,15 @@ class _Maker:
         if "tools_rows" in kinds:
             thrown = self.facts["dialogues_thrown_away"]
             dialogues = {"dialogues_tried": kinds["tools_rows"] + thrown, "dialogues_thrown_away": thrown}
-        counts = {name: self.facts[name] for name in ("thinking_rows", "held_out_wordings")}
+        names = ["thinking_rows", "held_out_wordings"]
+        names += [f"{split}_pairs" for split in Split] if self.config.pairs else []
+        counts = {name: self.facts[name] for name in names}
         return StageResult(metrics={**totals, **kinds, **counts, **dialogues}, rows=table)
+
+
+def _open(path: Path) -> TextIO:
+    return path.open("w", encoding="utf-8", newline="\n")
+
+
+def _write(file: TextIO, line: dict[str, Any]) -> None:
+    file.write(json.dumps(line, ensure_ascii=False, separators=(", ", ": ")) + "\n")

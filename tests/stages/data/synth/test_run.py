@@ -20,6 +20,7 @@ from model.errors import UsageError
 from stages.common.data.chat.encoding import encode_sample
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.harness import run_stage
+from stages.common.preferences.lines import read_pairs
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageOutcome
 from stages.data.stage import SYNTH
@@ -252,3 +253,23 @@ def test_nothing_is_imported_that_takes_long() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_pairs_prefer_what_the_grader_accepts(synth: Runner) -> None:
+    outcome, out = synth(
+        train=200,
+        kinds={"reasoning": 1, "instructions": 1, "tools": 1},
+        thinking=0.5,
+        max_level=2,
+        pairs=True,
+    )
+    chats = {row["id"]: row for row in rows(out / "train.jsonl")}
+    pairs = rows(out / "train-pairs.jsonl")
+    assert len(pairs) == outcome.result.metrics["train_pairs"] > 80
+    assert {pair["metadata"]["kind"] for pair in pairs} == {"reasoning", "instructions"}
+    for sample, pair in zip(read_pairs(out / "train-pairs.jsonl"), pairs, strict=True):
+        spec = chats[pair["id"]]["grader"]
+        scores = [grade_text(spec, sample.side(side)[0].text).score for side in ("chosen", "rejected")]
+        assert scores[0] == 1
+        assert sample.strength == 1 - scores[1] > 0
+    assert not (synth("without")[1] / "train-pairs.jsonl").exists()
