@@ -140,7 +140,8 @@ class TrainingLoop(Generic[B]):
         try:
             return self.stream.batch(step)
         except Nano2Error:
-            self._save()
+            if self.counters.step:
+                self._save()
             raise
 
     def _accumulate(self, batch: B, step: int) -> tuple[float, dict[str, float]]:
