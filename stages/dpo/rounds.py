@@ -63,7 +63,7 @@ class RoundPairs:
     def rows(self) -> list[dict[str, Any]]:
         """What came of each round."""
         kept = [load_pairs(self._directory(number)) for number in range(self._config.rounds)]
-        return [pairs.about for pairs in kept if pairs is not None]
+        return [{name: pairs.about[name] for name in _TOLD} for pairs in kept if pairs is not None]
 
     @property
     def metrics(self) -> dict[str, float | int | str]:
@@ -207,6 +207,10 @@ def episode_settings(config: DpoConfig) -> EpisodeSettings:
     )
 
 
+_TOLD = (
+    *("round", "prompts", "samples", "right", "unfinished", "not_graded", "all_right", "all_wrong"),
+    *("pairs", "chosen_tokens", "rejected_tokens"),
+)
 _LOGGED = ("right", "unfinished", "pairs", "chosen_tokens", "rejected_tokens")
 
 
