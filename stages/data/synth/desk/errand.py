@@ -34,6 +34,9 @@ class Report:
 
 Script = Generator[Act, list[str], Report]
 
+_IDS = ("bear", "bee", "cat", "duck", "fox", "frog", "goat", "hen", "owl", "wolf")
+"""Words, which a model of a few million parameters copies sooner than digits."""
+
 DONE = Report("It is done.", "Done.")
 UNCHANGED = "No change."
 
@@ -93,18 +96,16 @@ class Errand(ABC):
 
 
 def put(desk: Desk, table: str, dice: Dice, *values: str) -> None:
-    """Add a row at a random place in its table, under a number of one digit that no row has."""
+    """Add a row at a random place in its table, under an id that no row has."""
     taken = {row[0] for rows in desk.values() for row in rows}
-    while (key := str(dice.integer(1, 9))) in taken:
-        pass
+    key = dice.choice([word for word in _IDS if word not in taken])
     rows = desk[table]
     rows.insert(dice.below(len(rows) + 1), [key, *values])
 
 
 def append(desk: Desk, table: str, *values: str) -> None:
-    """Add a row as a tool does: last, under the number after the largest."""
-    number = max((int(row[0]) for rows in desk.values() for row in rows), default=0) + 1
-    desk[table].append([str(number), *values])
+    """Add a row as a tool does, last. Its id, which is not compared, is one that no row has."""
+    desk[table].append(["new", *values])
 
 
 def row_with(desk: Desk, table: str, *values: str) -> list[str]:
