@@ -62,6 +62,7 @@ def errands(tokenizer_directory: Path, tmp_path: Path) -> Settings:
     }
 
 
+@pytest.mark.slow
 def test_errands_are_learned(grpo: Grpo, errands: Settings, tmp_path: Path) -> None:
     grpo(tmp_path / "out", **errands | {"steps": 5})
     lines = logged(tmp_path / "out")

@@ -76,8 +76,7 @@ class _KilledError(Exception):
     """Stands for a SIGKILL: nothing is saved behind it."""
 
 
-@pytest.mark.parametrize("save_at", [(), (1,), (2,), (1, 4)])
-@pytest.mark.parametrize("killed_at", [2, 3, 5])
+@pytest.mark.parametrize(("save_at", "killed_at"), [((), 2), ((1,), 2), ((2,), 5), ((1, 4), 5)])
 def test_a_killed_run_continues_to_the_same_weights(
     grpo: Grpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: tuple[int, ...], killed_at: int
 ) -> None:
