@@ -227,7 +227,9 @@ def test_without_any_pair_in_the_first_round_it_ends_clearly(
         dpo(settings | {"max_tokens": 60}, tmp_path / "tuned")
     assert "samples" in caught.value.remedy
     assert not (tmp_path / "tuned").exists()
-    assert not (tmp_path / "tuned.run").exists()  # nothing was trained, so nothing stands in the way of other settings
+    assert not (
+        tmp_path / "tuned.run"
+    ).exists()  # nothing was trained, so nothing stands in the way of other settings
 
 
 def test_a_later_round_without_pairs_ends_training_with_what_was_learned(

@@ -179,10 +179,10 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     extend(settings(folder), tmp_path / "whole")
     step = TrainingLoop._step
 
-    def stop_after_four(self: TrainingLoop, *arguments: Any) -> None:
+    def stop_after_four(self: TrainingLoop, *arguments: Any) -> bool:
         if self.counters.step == 4:
             self.context.stop.signal_name = "SIGINT"
-        step(self, *arguments)
+        return step(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", stop_after_four)

@@ -42,10 +42,10 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     pretrain(settings, tmp_path / "whole")
     step = TrainingLoop._step
 
-    def stop_after_five(self: TrainingLoop, *arguments: Any) -> None:
+    def stop_after_five(self: TrainingLoop, *arguments: Any) -> bool:
         if self.counters.step == 5:
             self.context.stop.signal_name = "SIGINT"
-        step(self, *arguments)
+        return step(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", stop_after_five)
