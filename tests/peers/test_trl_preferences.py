@@ -119,11 +119,14 @@ def _renamed_gradients(model: Any) -> dict[str, Any]:
 
 
 def _compare_gradients(lm: HybridLM, expected: dict[str, Any]) -> None:
+    """A sum of log-probabilities in the hundreds is exact to some 1e-5 in float32, and all gradients are multiplied by a
+    function of it: they are compared in relation to the largest of a tensor, which is 54 here.
+    """
     for name, parameter in lm.named_parameters():
         if parameter.requires_grad:
             scale = float(expected[name].abs().max())
             torch.testing.assert_close(
-                parameter.grad, expected[name], rtol=1e-4, atol=1e-5 * max(1.0, scale), msg=name
+                parameter.grad, expected[name], rtol=0, atol=2e-5 * max(0.5, scale), msg=name
             )
 
 
