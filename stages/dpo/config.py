@@ -10,7 +10,14 @@ from stages.common.sizes import Size
 from stages.common.training.settings import TrainingSettings
 
 _ROUNDS = Panel("Rounds of the model's own answers (with --prompts)")
-_OF_FILES = ("epochs", "validation_fraction", "data_seed", "validate_every", "validation_tokens")
+_OF_FILES = (
+    "epochs",
+    "validation",
+    "validation_fraction",
+    "data_seed",
+    "validate_every",
+    "validation_tokens",
+)
 _OF_ROUNDS = (
     *(
         "rounds",

@@ -107,6 +107,12 @@ def read_sources(
                     result.sources[source.name].append(encoded)
             if not result.sources[source.name]:
                 raise _nothing_left(source, result.left_out, read - before)
+        for pair in (pair for path in settings.validation for pair in read_pairs(path)):
+            check()
+            bar.update(1)
+            read += 1
+            if encoded := _encoded(pair, tokenizer, encoder, result.left_out, reasoning):
+                result.held_out.append(encoded)
     for sentence in result.left_out.sentences():
         reporter.warn(sentence)
     return ReadPairs(result.sources, result.weights, result.held_out, read, result.left_out)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.common.config import Panel, StageConfig
+from stages.common.config import InputPath, Panel, StageConfig
 from stages.common.sizes import Size
 
 _PANEL = Panel("Pairs")
@@ -21,6 +21,9 @@ class PairSettings(StageConfig):
     )
     batch_pairs: Annotated[int, _PANEL] = Field(
         128, gt=0, le=1 << 24, description="Pairs of one optimizer step."
+    )
+    validation: Annotated[tuple[InputPath, ...], _PANEL] = Field(
+        (), description="Jsonl of pairs to validate on, besides those held out of -d."
     )
     validation_fraction: Annotated[float, _PANEL] = Field(
         0.05, ge=0, le=0.5, description="Share of pairs held out for validation."

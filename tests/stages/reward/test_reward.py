@@ -49,6 +49,20 @@ def test_it_learns_to_rank_pairs_that_it_has_not_seen(settings: Settings, tmp_pa
     assert _score(tmp_path / "reward", "zebra", "chosen") > _score(tmp_path / "reward", "zebra", "rejected")
 
 
+def test_it_is_measured_on_pairs_of_a_file_that_it_does_not_train_on(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The file prefers what the training pairs reject: a model that learnt ranks all of it wrong."""
+    rows = [pair(word) for word in ("zebra", "yacht", "violin")]
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    path = tmp_path / "held-out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in turned))
+    more = {"validation": [str(path)], "validation_fraction": 0, "epochs": 6, "learning_rate": 3e-3}
+    metrics = reward(settings | more, tmp_path / "reward").result.metrics
+    assert metrics["pairs_held_out"] == 3
+    assert metrics["validation_accuracy"] == 0
+
+
 def test_the_artifact_is_a_checkpoint_with_a_head(settings: Settings, model: Path, tmp_path: Path) -> None:
     reward(settings, tmp_path / "reward")
     provenance = read_provenance(tmp_path / "reward")
