@@ -1,29 +1,20 @@
 """Grades as rewards. Graders run in processes of their own, which are ended when one takes too long: nothing else stops
 a regular expression, a tool or a sandbox that hangs."""
 
-import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from evals.episodes.play import Episode, EpisodeEnd
+from evals.graders.line_process import LineProcess, NoAnswerError
 from stages.common.rewards.part import Failure
 from stages.common.rewards.settings import GraderReward
 
-_START_SECONDS = 120.0
 _MOST_WORKERS = 8
 _LOOK_EVERY = 0.2  # seconds between looks whether the work shall end
-_ROOT = Path(__file__).parent.parent.parent.parent
 
 
 class Grading:
@@ -32,12 +23,12 @@ class Grading:
     def __init__(self, settings: GraderReward, check: Callable[[], None]) -> None:
         self._settings = settings
         self._check = check
-        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()  # None: one that is yet to be started
+        self._idle: SimpleQueue[LineProcess | None] = SimpleQueue()  # None: one that is yet to be started
         workers = min(os.cpu_count() or 1, _MOST_WORKERS)
         for _ in range(workers):
             self._idle.put(None)
         self._threads = ThreadPoolExecutor(workers)
-        self._alive: set[_Worker] = set()
+        self._alive: set[LineProcess] = set()
 
     def values(self, episodes: Sequence[Episode]) -> list[float | Failure]:
         futures = [self._threads.submit(self._value, episode) for episode in episodes]
@@ -78,10 +69,10 @@ class Grading:
         worker = self._idle.get()
         try:
             if worker is None:
-                worker = _Worker()
+                worker = LineProcess("stages.common.rewards.grading_worker")
                 self._alive.add(worker)
             answer = worker.ask(question, self._settings.seconds)
-        except _NoAnswerError as error:
+        except NoAnswerError as error:
             if worker is not None:
                 worker.end()
                 self._alive.discard(worker)
@@ -90,53 +81,3 @@ class Grading:
         finally:
             self._idle.put(worker)
         return Failure(answer["error"]) if "error" in answer else answer
-
-
-class _NoAnswerError(Exception):
-    """A worker did not answer; the text says why."""
-
-
-class _Worker:
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "stages.common.rewards.grading_worker"],
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # an interrupt of the terminal is for the parent
-        )
-        self._line(_START_SECONDS)
-
-    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(question).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise _NoAnswerError("the grader's process died") from error
-        answer: dict[str, Any] = json.loads(self._line(seconds))
-        return answer
-
-    def _line(self, seconds: float) -> bytes:
-        assert self._process.stdout is not None
-        deadline, line = time.monotonic() + seconds, b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise _NoAnswerError(f"not done within {seconds:g} seconds")
-                piece = os.read(self._process.stdout.fileno(), 65536)
-                if not piece:
-                    raise _NoAnswerError("the grader's process died")
-                line += piece
-        return line
-
-    def end(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with suppress(OSError):
-                pipe.close()

@@ -1,24 +1,18 @@
 """A process that grades answers for stages/common/rewards/grading.py: a JSON object a line comes in, and one goes out."""
 
-import json
-import os
-import sys
+from typing import Any
 
 from evals.graders.grade import grade
+from evals.graders.line_process import serve
 from model.chat.events import Defect, Malformed, ParsedMessage
 from model.chat.tool_calls import ToolCall
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a grader prints is no answer
-    print("{}", file=answers, flush=True)
-    for line in sys.stdin:
-        print(_answer(line), file=answers, flush=True)
+    serve(_answer)
 
 
-def _answer(line: str) -> str:
-    asked = json.loads(line)
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     said = asked["response"]
     response = ParsedMessage(
         reasoning=said["reasoning"],
@@ -30,10 +24,6 @@ def _answer(line: str) -> str:
     )
     try:
         found = grade(asked["grader"], response)
-        return json.dumps({"score": found.score, "parts": found.parts})
+        return {"score": found.score, "parts": found.parts}
     except Exception as error:  # whatever a grader raises is told
-        return json.dumps({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
-
-
-if __name__ == "__main__":
-    main()
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
