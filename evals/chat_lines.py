@@ -10,7 +10,7 @@ that is only asked, and not trained on, needs no assistant's turn and no complet
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, PrivateAttr, Tag, ValidationError, model_validator
 
@@ -20,7 +20,6 @@ from model.errors import ArtifactError
 from model.text_lines import json_lines
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
-L = TypeVar("L", bound=Strict)
 
 
 def _kind(value: Any) -> str:
@@ -36,16 +35,15 @@ TextOrMessages = Annotated[
 ]
 
 
-class ChatSample(Strict):
-    """One line. `thinking` None leaves it to the switches and, without any, to whether there is reasoning."""
+class Line(Strict):
+    """What every line of conversations may say besides its messages.
 
-    messages: list[Message] | None = None
-    prompt: TextOrMessages | None = None
-    completion: TextOrMessages | None = None
+    thinking: None leaves it to the switches and, without any, to whether there is reasoning.
+    """
+
     tools: list[Tool] | None = None
     thinking: bool | None = None
     id: Annotated[str | None, BeforeValidator(_id)] = None
-    grader: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     _place: str = PrivateAttr("")
 
@@ -53,6 +51,29 @@ class ChatSample(Strict):
     def place(self) -> str:
         """Where it was read, such as "chats.jsonl line 12", with what was done to it since."""
         return self._place
+
+    def at(self, place: str) -> Self:
+        """The line with the place where it was read."""
+        copy = self.model_copy()
+        copy._place = place
+        return copy
+
+    def _check_tools(self) -> None:
+        names = [tool_name(tool) for tool in self.tools or ()]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"tools: two tools have the name {repeated[0]!r}")
+
+
+L = TypeVar("L", bound=Line)
+
+
+class ChatSample(Line):
+    """One line of chats."""
+
+    messages: list[Message] | None = None
+    prompt: TextOrMessages | None = None
+    completion: TextOrMessages | None = None
+    grader: dict[str, Any] | None = None
 
     @property
     def is_text(self) -> bool:
@@ -84,12 +105,6 @@ class ChatSample(Strict):
         said = self.model_dump(mode="json", exclude_none=True, exclude={"id", "grader", "metadata"})
         return json.dumps(said, ensure_ascii=False, sort_keys=True)
 
-    def at(self, place: str) -> "ChatSample":
-        """The sample with the place where it was read."""
-        copy = self.model_copy()
-        copy._place = place
-        return copy
-
     def changed(self, what: str, **fields: Any) -> "ChatSample":
         """The sample with other fields; its place says what was done to it."""
         copy = self.model_copy(update=fields)
@@ -112,9 +127,7 @@ class ChatSample(Strict):
             self._check_text(self.completion)
         else:
             check_conversation(self.conversation, "prompt+completion")
-        names = [tool_name(tool) for tool in self.tools or ()]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"tools: two tools have the name {repeated[0]!r}")
+        self._check_tools()
         return self
 
     def _check_text(self, completion: str) -> None:
@@ -149,11 +162,11 @@ def parse_sample(row: dict[str, Any], place: str) -> ChatSample:
             validate_spec(sample.grader)
         except ArtifactError as error:
             raise _broken(str(error), place, "docs/sft.md") from error
-    return sample.at(place)
+    return sample
 
 
 def parse_line(kind: type[L], row: dict[str, Any], place: str, *, page: str) -> L:
-    """One line's object as a `kind`. ArtifactError with the field named if it is none; `page` describes the format."""
+    """One line's object as a `kind`, with its place; `page` describes the format. ArtifactError with the field named if it is none."""
     try:
         line = kind.model_validate(row)
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
@@ -163,7 +176,7 @@ def parse_line(kind: type[L], row: dict[str, Any], place: str, *, page: str) -> 
         raise _broken("is nested too deeply", place, page) from error
     except ValueError as error:
         raise _broken(_unwritable(row, "") or str(error), place, page) from error
-    return line
+    return line.at(place)
 
 
 def _broken(what: str, place: str, page: str) -> ArtifactError:

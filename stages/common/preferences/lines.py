@@ -10,13 +10,13 @@ assistant and of its tools.
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
-from evals.chat_lines import SUFFIXES, ChatSample, TextOrMessages, parse_line
+from evals.chat_lines import SUFFIXES, ChatSample, Line, TextOrMessages, parse_line
 from model.chat.episodes import thinking_of
-from model.chat.messages import Message, Strict, Tool, check_conversation, tool_name
+from model.chat.messages import Message, check_conversation
 from model.errors import ArtifactError
 from model.text_lines import json_lines
 
@@ -24,33 +24,13 @@ SideName = Literal["chosen", "rejected"]
 SIDES: tuple[SideName, SideName] = ("chosen", "rejected")
 
 
-def _id(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-class PairSample(Strict):
+class PairSample(Line):
     """One line. strength: how much better the chosen side is; what it does is the stage's own (docs/reward.md)."""
 
     prompt: list[Message]
     chosen: TextOrMessages
     rejected: TextOrMessages
-    tools: list[Tool] | None = None
-    thinking: bool | None = None
     strength: float = Field(1.0, gt=0, allow_inf_nan=False)
-    id: Annotated[str | None, BeforeValidator(_id)] = None
-    metadata: dict[str, Any] | None = None
-    _place: str = PrivateAttr("")
-
-    @property
-    def place(self) -> str:
-        """Where it was read, such as "pairs.jsonl line 12"."""
-        return self._place
-
-    def at(self, place: str) -> "PairSample":
-        """The pair with the place where it was read."""
-        copy = self.model_copy()
-        copy._place = place
-        return copy
 
     def side(self, name: SideName) -> list[Message]:
         """The messages of one side."""
@@ -82,9 +62,7 @@ class PairSample(Strict):
         for name in SIDES:
             _check_side(name, self.side(name))
             check_conversation([*self.prompt, *self.side(name)], f"prompt+{name}")
-        names = [tool_name(tool) for tool in self.tools or ()]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"tools: two tools have the name {repeated[0]!r}")
+        self._check_tools()
         return self
 
 
@@ -122,7 +100,7 @@ def read_pairs(path: Path) -> Iterator[PairSample]:
 
 def parse_pair(row: dict[str, Any], place: str) -> PairSample:
     """One line's object as a pair. ArtifactError with the field named if it is none."""
-    return parse_line(PairSample, row, place, page="docs/dpo.md").at(place)
+    return parse_line(PairSample, row, place, page="docs/dpo.md")
 
 
 Likeness = Literal["identical", "white space", ""]
