@@ -13,7 +13,7 @@ from stages.common.preferences.encoding import EncodedPair
 
 @dataclass(frozen=True)
 class Judged:
-    """An episode and its grade: full marks are 1. None: it could not be graded, and is left out."""
+    """An episode and its grade: full marks are 1. None: it could not be graded in its time, and is left out."""
 
     episode: Episode
     score: float | None

@@ -1,12 +1,10 @@
 """The questions of on-policy rounds: chat jsonl with graders."""
 
-from evals.chat_lines import read_chat
 from evals.episodes.task import Task
-from evals.episodes.tokens import prompt_ids
 from model.errors import ArtifactError
-from stages.common.data.chat.steps import Places
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import resolve_sources
+from stages.common.data.tasks import read_tasks
 from stages.common.reporter import Reporter
 from stages.dpo.config import DpoConfig
 
@@ -17,21 +15,9 @@ def read_questions(config: DpoConfig, tokenizer: ChatTokenizer, reporter: Report
     Raises:
         ArtifactError: a broken line, one without a grader, or no question that is left.
     """
-    tasks: list[Task] = []
-    too_long = Places()
     sources = resolve_sources((path, 1.0) for path in config.prompts)
-    for sample in (sample for source in sources for file in source.files for sample in read_chat(file)):
-        if sample.grader is None:
-            raise ArtifactError(
-                "has no grader, so no answer to it is right or wrong",
-                where=sample.place,
-                remedy="give it one (docs/graders.md), or remove the line",
-            )
-        task = Task.of(sample)
-        if len(prompt_ids(tokenizer.chat, task)) < config.seq_len // 2:
-            tasks.append(task)
-        else:
-            too_long.add(sample.place)
+    files = [file for source in sources for file in source.files]
+    tasks, too_long = read_tasks(files, tokenizer.chat, longest=config.seq_len // 2)
     if too_long.count:
         reporter.warn(
             f"{too_long.count} questions leave no room for an answer in half a row of {config.seq_len} tokens and were "

@@ -7,6 +7,7 @@ them; one that was killed while they were made comes back to the same model and 
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from evals.episodes.episode import EpisodeSettings
 from evals.episodes.play import play
 from evals.episodes.task import Task
-from evals.graders.grade import grade
 from model.errors import ArtifactError
 from model.hybrid import HybridLM
 from model.inference.stopping import stop_token_ids
@@ -26,6 +26,9 @@ from stages.common.preferences.encoding import EncodedPair
 from stages.common.preferences.reference import reference_logprobs
 from stages.common.preferences.store import PairSet, load_pairs, save_pairs
 from stages.common.preferences.stream import PairSteps
+from stages.common.rewards.grading import Grading
+from stages.common.rewards.part import Failure
+from stages.common.rewards.settings import GraderReward
 from stages.common.stage import StageContext
 from stages.common.training.steps import StepShape
 from stages.dpo.config import DpoConfig
@@ -167,10 +170,12 @@ class RoundPairs:
                     max_rows=config.rollout_rows,
                     check=check,
                 )
-        judged = []
-        for episode in episodes:
-            self._check()
-            judged.append(Judged(episode, _score(episode.task, episode.response)))
+        with closing(Grading(GraderReward(kind="grader"), self._check)) as grading:
+            grades = grading.values(episodes)
+        judged = [
+            Judged(episode, None if isinstance(grade, Failure) else grade)
+            for episode, grade in zip(episodes, grades, strict=True)
+        ]
         return [judged[start : start + config.samples] for start in range(0, len(judged), config.samples)]
 
     def _without_pairs(self, number: int, about: dict[str, Any]) -> None:
@@ -232,16 +237,6 @@ def _told(number: int, judged: Sequence[Sequence[Judged]], pairs: Sequence[Encod
         "chosen_tokens": fmean(float(pair.chosen.mask.sum()) for pair in pairs) if pairs else 0.0,
         "rejected_tokens": fmean(float(pair.rejected.mask.sum()) for pair in pairs) if pairs else 0.0,
     }
-
-
-def _score(task: Task, response: Any) -> float | None:
-    assert task.grader is not None
-    try:
-        return grade(task.grader, response).score
-    except (
-        Exception
-    ):  # a grader runs code that is not ours; an answer that breaks it is not graded, and counted
-        return None
 
 
 def _content(task: Task) -> str:

@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evals.chat_lines import read_chat
-from evals.episodes.play import Task
-from evals.episodes.tokens import prompt_ids
+from evals.episodes.task import Task
 from model.errors import ArtifactError
 from stages.common.data.blending import BlendedOrder
 from stages.common.data.sources import resolve_sources
+from stages.common.data.tasks import read_tasks
 from stages.common.reporter import Reporter
 
 
-def read_tasks(
+def read_prompts(
     paths: Iterable[tuple[Path, float]],
     tokenizer: Any,
     *,
@@ -32,21 +31,8 @@ def read_tasks(
     """
     found: dict[str, tuple[list[Task], float]] = {}
     for source in resolve_sources(paths):
-        tasks, too_long = [], 0
-        for file in source.files:
-            for sample in read_chat(file):
-                check()
-                task = Task.of(sample)
-                if graded and task.grader is None:
-                    raise ArtifactError(
-                        "has no grader, so no answer can be rewarded",
-                        where=task.place,
-                        remedy="give it one (docs/graders.md), or choose other rewards",
-                    )
-                if len(prompt_ids(tokenizer, task)) >= longest:
-                    too_long += 1
-                else:
-                    tasks.append(task)
+        tasks, left_out = read_tasks(source.files, tokenizer, longest=longest, graded=graded, check=check)
+        too_long = left_out.count
         if not tasks:
             raise ArtifactError(
                 f"all {too_long} prompts have {longest} tokens or more" if too_long else "has no prompts",

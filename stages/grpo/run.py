@@ -17,7 +17,7 @@ from stages.common.training.session import prepare_model, write_model
 from stages.grpo.config import GrpoConfig
 from stages.grpo.held_out import HeldOutPrompts
 from stages.grpo.policy import PolicyObjective
-from stages.grpo.prompts import Prompts, read_tasks
+from stages.grpo.prompts import Prompts, read_prompts
 from stages.grpo.sampling import Sampler
 from stages.grpo.steps import batches_of, estimated_steps, largest_prompts, learning_rate
 from stages.grpo.store import RolloutStore
@@ -32,7 +32,7 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
     stop_ids = stop_token_ids(config.model, lm.config, tokenizer, chat=True)
     check = partial(context.check_stop, "steps that are done are kept")
     read = partial(
-        read_tasks,
+        read_prompts,
         tokenizer=tokenizer,
         longest=config.seq_len,
         graded=any(isinstance(part, GraderReward) for part in config.rewards),

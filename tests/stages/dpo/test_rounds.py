@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from evals.episodes.episode import Episode
 from model.artifact.hashing import content_hash
 from model.errors import ArtifactError, InterruptedRunError, UsageError
 from stages.common.harness import run_stage
 from stages.common.preferences.store import load_pairs
 from stages.common.reporter import QuietReporter
+from stages.common.rewards.grading import Grading
+from stages.common.rewards.part import Failure
 from stages.common.training.loop import TrainingLoop
 from stages.dpo import rounds
 from stages.dpo.plan import plan
@@ -257,16 +261,13 @@ def test_a_later_round_without_pairs_ends_training_with_what_was_learned(
 def test_answers_that_break_their_grader_are_left_out_and_said(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grade, asked = rounds.grade, 0
+    values = Grading.values
 
-    def failing(*args: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked % 4 == 0:
-            raise ZeroDivisionError
-        return grade(*args)
+    def failing(self: Grading, episodes: Sequence[Episode]) -> list[float | Failure]:
+        found = values(self, episodes)
+        return [Failure("it broke") if index % 4 == 3 else value for index, value in enumerate(found)]
 
-    monkeypatch.setattr(rounds, "grade", failing)
+    monkeypatch.setattr(Grading, "values", failing)
     reporter = QuietReporter()
     outcome = dpo(settings | {"rounds": 1}, tmp_path / "tuned", reporter)
     assert outcome.result.rows[0]["not_graded"] == len(THINGS)
