@@ -4,20 +4,8 @@ from typing import Any
 
 import pytest
 
-from model.loading import save
-from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
-from tests.model.miniatures import miniature, randomized
-from tests.stages.common.data.helpers import WORDS, story
+from tests.stages.common.data.helpers import WORDS
 from tests.stages.dpo.helpers import Settings
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh model of every kind of block, with a tokenizer that has the chat template."""
-    directory = tmp_path_factory.mktemp("model")
-    save_tokenizer(train_tokenizer(iter([story(number) for number in range(50)]), 400), directory)
-    save(randomized(miniature("M-M*-", vocab_size=448, hidden_size=48)), directory)
-    return directory
 
 
 def pair(word: str) -> dict[str, Any]:

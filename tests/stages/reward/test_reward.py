@@ -19,10 +19,10 @@ from stages.common.training.loop import TrainingLoop
 from stages.reward.plan import plan
 from stages.reward.stage import STAGE
 from tests.stages.common.data.helpers import WORDS
-from tests.stages.dpo.conftest import model, pair, pairs, settings
+from tests.stages.dpo.conftest import pair, pairs, settings
 from tests.stages.dpo.helpers import logged
 
-__all__ = ["model", "pairs", "settings"]
+__all__ = ["pairs", "settings"]
 Settings = dict[str, Any]
 
 

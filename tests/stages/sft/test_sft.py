@@ -21,24 +21,14 @@ from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageContext, StageOutcome, StopFlag
 from stages.common.training.loop import TrainingLoop
-from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
 from stages.sft.epochs import blend_of_epoch
 from stages.sft.plan import plan
 from stages.sft.stage import STAGE
 from tests.model.miniatures import miniature, randomized
-from tests.stages.common.data.helpers import WORDS, story
+from tests.stages.common.data.helpers import WORDS
 
 Settings = dict[str, Any]
 ANSWERS = {word: WORDS[(index * 7 + 3) % len(WORDS)] for index, word in enumerate(dict.fromkeys(WORDS))}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh model of every kind of block, with a tokenizer that has the chat template."""
-    directory = tmp_path_factory.mktemp("model")
-    save_tokenizer(train_tokenizer(iter([story(number) for number in range(50)]), 400), directory)
-    save(randomized(miniature("M-M*-", vocab_size=448, hidden_size=48)), directory)
-    return directory
 
 
 def write(path: Path, samples: list[dict[str, Any]]) -> Path:
