@@ -166,7 +166,10 @@ def parse_sample(row: dict[str, Any], place: str) -> ChatSample:
 
 
 def parse_line(kind: type[L], row: dict[str, Any], place: str, *, page: str) -> L:
-    """One line's object as a `kind`, with its place; `page` describes the format. ArtifactError with the field named if it is none."""
+    """One line's object as a `kind`, with its place. ArtifactError with the field named if it is none.
+
+    page: of the docs, which describes the format.
+    """
     try:
         line = kind.model_validate(row)
         json.dumps(row, ensure_ascii=False, allow_nan=False).encode()

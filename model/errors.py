@@ -29,6 +29,10 @@ class ArtifactError(Nano2Error):
     exit_code = 3
 
 
+class NotFiniteError(ArtifactError):
+    """A model that computes a NaN or an infinity. In a training run it is what the run has made of the model."""
+
+
 class PlanRefusedError(Nano2Error):
     """A run that cannot fit or lacks a kernel or package it asked for (exit 4)."""
 

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ATTENTION, MAMBA
-from model.errors import ArtifactError
+from model.errors import NotFiniteError
 from model.hybrid import HybridLM
 
 _MIXERS = {MAMBA: "Mamba-2", ATTENTION: "attention"}
 
 
-def not_finite_error(lm: HybridLM, token_ids: Sequence[int]) -> ArtifactError:
+def not_finite_error(lm: HybridLM, token_ids: Sequence[int]) -> NotFiniteError:
     """The error for logits that are not finite after `token_ids`: names the first layer whose output is not."""
     layer = _first_not_finite(lm, token_ids) or "the cached state"
-    return ArtifactError(
+    return NotFiniteError(
         f"the logits are not finite; the first NaN or infinity comes out of {layer}",
         where=f"after {len(token_ids)} tokens",
         remedy="load the model in float32 (--dtype float32); if that does not help, its weights are unusable",

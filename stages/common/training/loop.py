@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 
 from model.counting import training_flops_per_token
-from model.errors import InterruptedRunError, Nano2Error
+from model.errors import DivergedError, InterruptedRunError, Nano2Error, NotFiniteError
 from model.hybrid import HybridLM
 from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext
@@ -139,6 +139,15 @@ class TrainingLoop(Generic[B]):
         """The step's rows. Making them may take long, and fail: what was trained before is kept then."""
         try:
             return self.stream.batch(step)
+        except NotFiniteError as error:
+            if not step:
+                raise
+            # What was saved before is better than the model as it is now.
+            raise DivergedError(
+                error.what,
+                where=f"after step {step}, {error.where}",
+                remedy="lower --learning-rate or --clip",
+            ) from error
         except Nano2Error:
             if self.counters.step:
                 self._save()

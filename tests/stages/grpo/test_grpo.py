@@ -11,6 +11,7 @@ from model.artifact.hashing import content_hash
 from model.errors import ArtifactError, DivergedError, InterruptedRunError
 from stages.common.reporter import QuietReporter
 from stages.common.training import checkpoint
+from stages.common.training.checkpoint import saved_states
 from stages.common.training.loop import TrainingLoop
 from stages.grpo import sampling
 from stages.grpo.store import RolloutStore
@@ -267,6 +268,13 @@ def test_nothing_left_to_train(grpo: Grpo, tmp_path: Path) -> None:
             overlong="mask",
             rewards=[{"kind": "length", "max_tokens": 1, "buffer": 1}],
         )
+
+
+def test_a_model_that_blows_up_is_a_divergence_and_is_not_kept(grpo: Grpo, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="logits are not finite") as caught:
+        grpo(tmp_path / "out", learning_rate=1e30)
+    assert caught.value.where.startswith("after step ")
+    assert not saved_states(tmp_path / "out.run")
 
 
 def test_validation_by_held_out_prompts(grpo: Grpo, tmp_path: Path) -> None:
