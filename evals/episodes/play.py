@@ -9,7 +9,6 @@ settings, not on what is played beside it, beyond the last bits of the logits (d
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 from evals.environments.session import Session, open_session
@@ -23,6 +22,7 @@ from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.inference.generation import Completion, FinishReason, Generator, Request
 from model.inference.thinking import ThinkingBudget
+from model.seeds import seed64
 
 __all__ = ["Episode", "EpisodeEnd", "EpisodeSettings", "Task", "Turn", "play", "played"]
 
@@ -142,7 +142,7 @@ class _Playing:
         return Request(
             self._ids,
             tokens,
-            settings.sampling(_seed(self._seed, len(self._turns))),
+            settings.sampling(seed64(f"{self._seed} {len(self._turns)}")),
             self._stop_ids,
             # One that cannot be used up leaves the thinking alone, and counts its tokens.
             thinking_budget=ThinkingBudget(budget, settings.thinking_grace) if self._thinks else None,
@@ -227,8 +227,3 @@ class _Playing:
             reason = f"{type(error).__name__}: {error}"[:_TOLD_OF_AN_ERROR]
             result = f"Error: {call.name} failed ({reason})"
         return result.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
-
-
-def _seed(episode: int, turn: int) -> int:
-    """Of a turn's draws."""
-    return int.from_bytes(sha256(f"{episode} {turn}".encode()).digest()[:8], "big")

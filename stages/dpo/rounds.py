@@ -5,7 +5,6 @@ are kept in OUT.run with the reference's log-probabilities until the run ends, s
 them; one that was killed while they were made comes back to the same model and makes the same ones.
 """
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import closing
 from statistics import fmean
@@ -19,6 +18,7 @@ from evals.episodes.task import Task
 from model.errors import ArtifactError
 from model.hybrid import HybridLM
 from model.inference.stopping import stop_token_ids
+from model.seeds import seed56
 from stages.common.data.blending import BlendedOrder
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.preferences.batches import PairBatch
@@ -113,7 +113,7 @@ class RoundPairs:
             {_ALL: 1.0},
             steps=self._config.steps_per_round,
             settings=self._config,
-            seed=_hashed(self._config.seed, "order", number),
+            seed=seed56(f"{self._config.seed}|order|{number}"),
             pad_id=self._tokenizer.text.pad_id,
         )
 
@@ -150,7 +150,7 @@ class RoundPairs:
         first = number * self._asked_a_round
         tasks = [self._tasks[self._order[first + offset][1]] for offset in range(self._asked_a_round)]
         asked = [
-            (task, _hashed(config.seed, number, _content(task), sample))
+            (task, seed56(f"{config.seed}|{number}|{_content(task)}|{sample}"))
             for task in tasks
             for sample in range(config.samples)
         ]
@@ -241,9 +241,3 @@ def _told(number: int, judged: Sequence[Sequence[Judged]], pairs: Sequence[Encod
 
 def _content(task: Task) -> str:
     return repr((task.messages, task.tools, task.thinking))
-
-
-def _hashed(*parts: object) -> int:
-    """A seed from these alone."""
-    digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "little")

@@ -1,6 +1,5 @@
 """The prompts of a run in their order: each a function of its number alone."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from evals.episodes.task import Task
 from model.errors import ArtifactError
+from model.seeds import seed64
 from stages.common.data.blending import BlendedOrder
 from stages.common.data.sources import resolve_sources
 from stages.common.data.tasks import read_tasks
@@ -73,15 +73,13 @@ class Prompts:
             return task
         on = self._thinking == "on"
         if self._thinking == "mixed":
-            on = bool(draw(self._seed, "thinking", number) & 1)
+            on = bool(self._draw("thinking", number) & 1)
         return replace(task, thinking=on)
 
     def seeds(self, number: int, samples: int) -> Sequence[int]:
         """Of the episodes of prompt `number`."""
-        return [draw(self._seed, "episode", number, sample) for sample in range(samples)]
+        return [self._draw("episode", number, sample) for sample in range(samples)]
 
-
-def draw(*key: object) -> int:
-    """63 bits that depend on the key alone."""
-    digest = hashlib.sha256(" ".join(map(str, key)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    def _draw(self, *what: str | int) -> int:
+        """63 bits that depend on the seed and on this alone."""
+        return seed64(" ".join(map(str, (self._seed, *what)))) >> 1

@@ -1,11 +1,11 @@
 """Pair files to encoded pairs: read, leave out what teaches nothing (and count it), hold out, encode."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import ArtifactError
+from model.seeds import chance
 from stages.common.config import WeightedPath
 from stages.common.data.chat.steps import Places
 from stages.common.data.chat.template_check import check_template
@@ -139,8 +139,7 @@ def _encoded(
 def _chance(seed: int, pair: PairSample) -> float:
     """A number from 0 to below 1 that depends on the prompt alone: the pairs of one prompt are held out together."""
     prompt = "|".join(message.model_dump_json(exclude_none=True) for message in pair.prompt)
-    digest = hashlib.blake2b(f"{seed}|pairs|{prompt}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "little") / 2**56
+    return chance(f"{seed}|pairs|{prompt}")
 
 
 def _nothing_left(source: Source, left_out: LeftOut, read: int) -> ArtifactError:

@@ -1,9 +1,10 @@
 """Random choices by name: the same name gives the same choices in every process and Python version."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 from random import Random
 from typing import TypeVar
+
+from model.seeds import seed64
 
 Item = TypeVar("Item")
 
@@ -15,8 +16,7 @@ class Dice:
     """
 
     def __init__(self, *name: str | int) -> None:
-        digest = sha256("\x1f".join(map(str, name)).encode()).digest()
-        self._random = Random(int.from_bytes(digest[:8], "big")).random
+        self._random = Random(seed64("\x1f".join(map(str, name)))).random
 
     def below(self, count: int) -> int:
         """An integer from 0 to `count - 1`; `count` up to 2**50."""

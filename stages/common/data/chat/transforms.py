@@ -4,13 +4,13 @@ What becomes of a sample is decided by a hash of the seed and of what the sample
 sample keeps its fate when others are added, left out or put in another order.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evals.chat_lines import ChatSample
+from model import seeds
 from model.chat.messages import Message
 from stages.common.data.chat.decontamination import EvalWords, Overlap
 from stages.common.data.chat.encoding import EncodedSample, Episodes, episodes_to_train
@@ -19,8 +19,7 @@ from stages.common.data.text_tokenizer import TextTokenizer
 
 def chance(seed: int, purpose: str, sample: ChatSample) -> float:
     """A number from 0 to below 1 that depends on these alone."""
-    digest = hashlib.blake2b(f"{seed}|{purpose}|{sample.content_key}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "little") / 2**56
+    return seeds.chance(f"{seed}|{purpose}|{sample.content_key}")
 
 
 def reasoning_turns(sample: ChatSample, episodes: Episodes) -> list[int]:
