@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,20 @@ _SUM_LENGTH = 16
 _KEY_LENGTH = 64
 
 
+def content_text(parts: Any) -> str:
+    """Anything that JSON can say as a text; the order of a dictionary's keys does not matter."""
+    return json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def content_key(parts: Any) -> str:
-    """The sha256 of anything that JSON can say; the order of a dictionary's keys does not matter."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """The sha256 of `content_text`."""
+    return hashlib.sha256(content_text(parts).encode()).hexdigest()
+
+
+@lru_cache(1024)
+def tokens_key(tokens: tuple[int, ...]) -> str:
+    """A `content_key` that is remembered, since a long prompt stands in many keys."""
+    return content_key(tokens)
 
 
 class ResponseCache:

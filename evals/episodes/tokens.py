@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.episodes.task import Task
-from model.chat.special_tokens import THINK_OPEN
-from model.chat.template import TEMPLATE_REMEDY, encode
+from model.chat.template import TEMPLATE_REMEDY, encode, ends_in_thinking
 from model.errors import ArtifactError
 
 _LOOKED_AT = 16
@@ -53,8 +52,7 @@ class Between:
 
 def opens_thinking(tokenizer: Any, ids: Sequence[int]) -> bool:
     """Whether the model goes on inside of its thinking."""
-    text: str = tokenizer.decode(list(ids[-_LOOKED_AT:]), skip_special_tokens=False)
-    return text.rstrip().endswith(THINK_OPEN)
+    return ends_in_thinking(tokenizer.decode(list(ids[-_LOOKED_AT:]), skip_special_tokens=False))
 
 
 def _encoded(tokenizer: Any, task: Task, said: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from model.chat.control_tokens import MessageMapping, ToolMapping, break_control_names
+from model.chat.special_tokens import THINK_OPEN
 from model.errors import ArtifactError
 
 TEMPLATE_PATH = Path(__file__).with_name("chat_template.jinja")
@@ -36,6 +37,11 @@ class EncodedChat:
 
     ids: list[int]
     assistant_mask: list[bool]
+
+
+def ends_in_thinking(prompt: str) -> bool:
+    """Whether the model goes on inside of its thinking."""
+    return prompt.rstrip().endswith(THINK_OPEN)
 
 
 @cache

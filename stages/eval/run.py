@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from evals.callbacks import Callbacks
 from evals.evaluation import Evaluation, evaluate
 from evals.generation_settings import THINKING_SAMPLING
 from evals.lm import HybridEvalLM
@@ -44,9 +45,7 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
             seed=config.seed,
             cache=cache,
             identity=model_hash,
-            progress=context.reporter.progress,
-            warn=context.reporter.warn,
-            check=check,
+            callbacks=Callbacks(context.reporter.progress, context.reporter.warn, check),
         )
         evaluation = evaluate(
             lm,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lm_eval.utils import make_table
 
+from evals.callbacks import Callbacks
 from evals.evaluation import Evaluation, evaluate, load_tasks
 from evals.generation_settings import THINKING_SAMPLING
 from evals.lm import HybridEvalLM
@@ -118,7 +119,8 @@ class TestRepeats:
 
     def test_greedy_answers_are_computed_once(self, model: Any, tmp_path: Path) -> None:
         bars: list[int] = []
-        greedy = lm(model(COIN), progress=lambda title, total, unit: bars.append(total) or _Bar())
+        counted = Callbacks(progress=lambda title, total, unit: bars.append(total) or _Bar())
+        greedy = lm(model(COIN), callbacks=counted)
         found = run(greedy, [task_file(tmp_path, ["7", "8"])], repeats=8, generation={"temperature": 0})
         assert bars == [2]
         (row,) = found.results["nano2"]["repeats"]
@@ -294,11 +296,15 @@ class TestSampling:
 
     def test_scoring_inside_of_the_thinking_is_warned_of(self, model: Any) -> None:
         warnings: list[str] = []
-        run(lm(model(COIN), warn=warnings.append), ["nano2_piqa"], limit=2)
+        run(lm(model(COIN), callbacks=Callbacks(warn=warnings.append)), ["nano2_piqa"], limit=2)
         assert warnings == [
             "4 of 4 requests are scored inside of the thinking; --no-thinking closes it before"
         ]
-        run(lm(model(COIN), warn=warnings.append, thinking=False), ["nano2_piqa"], limit=2)
+        run(
+            lm(model(COIN), callbacks=Callbacks(warn=warnings.append), thinking=False),
+            ["nano2_piqa"],
+            limit=2,
+        )
         assert len(warnings) == 1
 
 

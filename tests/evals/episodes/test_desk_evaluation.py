@@ -9,6 +9,7 @@ import pytest
 from lm_eval.utils import make_table
 
 from evals.answers import OUTCOMES
+from evals.callbacks import Callbacks
 from evals.chat_lines import parse_sample
 from evals.chat_tasks import read_chat_task
 from evals.episodes.play import EpisodeSettings, Task, play
@@ -70,7 +71,7 @@ class TestAnswers:
             episodes = play(
                 chat_lm.lm,
                 chat_lm.tokenizer,
-                chat_lm._stop_ids,
+                chat_lm.stop_ids,
                 [(task, answer["seed"]) for answer in answers],
                 settings,
             )
@@ -227,7 +228,7 @@ class TestInterruption:
         kept = [0]
         while True:
             with ResponseCache(tmp_path / "answers", print) as cache:
-                chat_lm = lm(model, cache=cache, identity="a", check=check, batch_rows=4)
+                chat_lm = lm(model, cache=cache, identity="a", callbacks=Callbacks(check=check), batch_rows=4)
                 try:
                     again = run(chat_lm, lines, repeats=6)
                     break

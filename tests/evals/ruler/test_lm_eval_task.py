@@ -9,6 +9,7 @@ from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from evals.callbacks import Callbacks
 from evals.lm import HybridEvalLM
 from evals.ruler.samples import TASKS
 from evals.ruler.scoring import score_table
@@ -150,7 +151,7 @@ def test_our_own_model_reads_every_sample_whole(artifact: Path, chat: bool) -> N
     turn, behind a thinking that is closed."""
     warnings: list[str] = []
     lm = HybridEvalLM.from_artifact(
-        artifact, chat=chat, thinking=False if chat else None, warn=warnings.append
+        artifact, chat=chat, thinking=False if chat else None, callbacks=Callbacks(warn=warnings.append)
     )
     results = evaluate(
         lm,
