@@ -32,7 +32,8 @@ class GrpoConfig(TrainingSettings):
     rewards: tuple[RewardPart, ...] = Field(
         ("grader",),  # type: ignore[arg-type]  # read by the part's own validator
         min_length=1,
-        description="Parts whose weighted sum is the reward: grader, or a JSON object for one with settings.",
+        description="Parts whose weighted sum is the reward: grader, or a JSON object with a kind (grader, length, model, "
+        """judge) and its settings, such as '{"kind": "length", "max_tokens": 512, "buffer": 64}': docs/rewards.md.""",
     )
     steps: Size = Field(gt=0, description="Optimizer steps.")
     prompts: Size = Field(64, gt=0, description="Prompts of one batch of rollouts.")

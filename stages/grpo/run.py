@@ -40,7 +40,7 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
         check=check,
     )
     tasks = read((item.path, item.weight) for item in config.data)
-    held_out = read((path, 1.0) for path in config.validation) if config.validation else {}
+    validation = read((path, 1.0) for path in config.validation) if config.validation else {}
     prompts = Prompts(tasks, largest_prompts(config), config.seed, config.thinking)
 
     torch.manual_seed(config.seed)
@@ -48,6 +48,17 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
     reference = _reference(config, lm) if config.kl else None
     store = RolloutStore(context.run_dir, config.updates)
     with Rewards(config.rewards, device=device, check=check) as rewards:
+        held_out = HeldOutPrompts(
+            [task for each, _ in validation.values() for task in each],
+            tokenizer,
+            stop_ids,
+            rewards,
+            config,
+            check,
+        )
+        before = held_out.before(lm, context.run_dir)
+        if before:
+            context.reporter.log(f"before the first step: reward {before['validation_reward_before']:.4f}")
         sampler = Sampler(lm, tokenizer, stop_ids, prompts, rewards, config, check)
         stream = RolloutStream(
             lm, reference, sampler, store, config, context.reporter, pad_id=tokenizer.pad_token_id or 0
@@ -57,14 +68,7 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
             stream,
             PolicyObjective(config.clip_low, config.clip_high, config.kl, config.temperature),
             learning_rate(config),
-            HeldOutPrompts(
-                [task for each, _ in held_out.values() for task in each],
-                tokenizer,
-                stop_ids,
-                rewards,
-                config,
-                check,
-            ),
+            held_out,
             estimated_steps(config),
             config,
             context,
@@ -81,6 +85,7 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
             "tokens": loop.counters.tokens,
             "tok_per_s": loop.counters.tokens / loop.counters.seconds,
             **{name: last[name] for name in ("reward", "length", "truncated", "equal_groups", "gap")},
+            **before,
             **final,
         }
     )

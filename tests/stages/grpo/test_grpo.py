@@ -1,5 +1,7 @@
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +79,9 @@ class _KilledError(Exception):
     """Stands for a SIGKILL: nothing is saved behind it."""
 
 
-@pytest.mark.parametrize(("save_at", "killed_at"), [((), 2), ((1,), 2), ((2,), 5), ((1, 4), 5)])
-def test_a_killed_run_continues_to_the_same_weights(
-    grpo: Grpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: tuple[int, ...], killed_at: int
-) -> None:
-    """Three updates on each batch, prompts replaced, states saved here and there, killed at any place."""
-    changes: Settings = {"updates": 3, "steps": 7, "resample": 1, "kl": 0.01}
-    grpo(tmp_path / "whole", **changes)
+@contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, killed_at: int, save_at: tuple[int, ...] = ()) -> Iterator[None]:
+    """A run inside dies before the step behind number `killed_at`; states are saved behind those of `save_at`."""
     step = TrainingLoop._step
 
     def step_save_die(self: TrainingLoop[Any], *arguments: Any) -> bool:
@@ -97,7 +95,18 @@ def test_a_killed_run_continues_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", step_save_die)
         with pytest.raises(_KilledError):
-            grpo(tmp_path / "parts", **changes)
+            yield
+
+
+@pytest.mark.parametrize(("save_at", "killed_at"), [((), 2), ((1,), 2), ((2,), 5), ((1, 4), 5)])
+def test_a_killed_run_continues_to_the_same_weights(
+    grpo: Grpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: tuple[int, ...], killed_at: int
+) -> None:
+    """Three updates on each batch, prompts replaced, states saved here and there, killed at any place."""
+    changes: Settings = {"updates": 3, "steps": 7, "resample": 1, "kl": 0.01}
+    grpo(tmp_path / "whole", **changes)
+    with killed(monkeypatch, killed_at, save_at):
+        grpo(tmp_path / "parts", **changes)
     grpo(tmp_path / "parts", **changes)
     assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")
     assert (tmp_path / "parts" / "rollouts.jsonl").read_text() == (
@@ -283,6 +292,26 @@ def test_validation_by_held_out_prompts(grpo: Grpo, tmp_path: Path) -> None:
     lines = [line for line in logged(tmp_path / "out") if "validation_reward" in line]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert outcome.result.metrics["validation_reward"] == lines[-1]["validation_reward"]
+
+
+def test_the_reward_before_the_first_step_is_of_the_model_that_was_given(
+    grpo: Grpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = write(tmp_path / "dev.jsonl", [question(number) for number in range(20, 28)])
+    settings: Settings = {
+        "validation": [str(held_out)],
+        "rewards": [{"kind": "length", "max_tokens": 4, "buffer": 4}],
+        "steps": 20,
+        "samples": 16,
+        "max_tokens": 4,
+        "learning_rate": 1e-2,
+    }
+    given = grpo(tmp_path / "still", **settings | {"steps": 1, "learning_rate": 1e-30})
+    with killed(monkeypatch, killed_at=16, save_at=(15,)):
+        grpo(tmp_path / "out", **settings)
+    metrics = grpo(tmp_path / "out", **settings).result.metrics
+    assert metrics["validation_reward_before"] == given.result.metrics["validation_reward"]
+    assert metrics["validation_reward"] != metrics["validation_reward_before"]
 
 
 @pytest.mark.parametrize(
