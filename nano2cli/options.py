@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from model.errors import UsageError
 from nano2cli.recipe import parse_scalar
-from stages.common.config import Panel, Positional, Short, StageConfig, WeightedPath, marker
+from stages.common.config import Marker, Metavar, Panel, Positional, Short, StageConfig, marker
 from stages.common.sizes import format_bytes, format_size, parse_byte_size, parse_size
 
 SETTINGS_PANEL = "Settings"
@@ -66,7 +66,7 @@ class FieldOption:
         elif (
             inspect.isclass(annotation)
             and issubclass(annotation, BaseModel)
-            and annotation is not WeightedPath
+            and not any(isinstance(item, Metavar) for item in metadata)
         ):
             shape = "mapping"
             annotation = Any
@@ -87,13 +87,37 @@ class FieldOption:
         panel = marker(self.field, Panel)
         return panel.title if panel else SETTINGS_PANEL
 
+    @property
+    def metavar(self) -> str:
+        """What the help page writes for a value."""
+        if told := self._marker(Metavar):
+            return told.text
+        if self.shape == "mapping":
+            return "KEY=VALUE"
+        if self.choices:
+            return "|".join(self.choices)
+        readers = [item.func for item in self.metadata if isinstance(item, BeforeValidator)]
+        if parse_size in readers:
+            return "SIZE"
+        if parse_byte_size in readers:
+            return "BYTES"
+        names = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+        parts = [
+            get_args(part) if get_origin(part) is Literal else [part] for part in _union_parts(self.item)
+        ]
+        return "|".join(
+            names.get(word, str(word) if isinstance(word, str) else "VALUE")
+            for part in parts
+            for word in part
+        )
+
     def parameter(self) -> inspect.Parameter:
         """The parameter of the command's function from which Typer makes the flag or argument."""
         annotation: Any = bool if self.shape == "flag" else list[str] if self.shape != "value" else str
         settings: dict[str, Any] = {
             "help": self._help(),
             "show_default": False,
-            "metavar": None if self.shape == "flag" else self._metavar(),
+            "metavar": None if self.shape == "flag" else self.metavar,
         }
         if self.choices:
             settings["autocompletion"] = lambda: self.choices
@@ -149,31 +173,13 @@ class FieldOption:
         return key, self._scalar(value)
 
     def _declarations(self) -> list[str]:
-        short = marker(self.field, Short) or next(
-            (item for item in self.metadata if isinstance(item, Short)), None
-        )
+        short = self._marker(Short)
         flags = f"{self.flag}/--no-{self.flag[2:]}" if self.shape == "flag" else self.flag
         return [flags, f"-{short.letter}"] if short else [flags]
 
-    def _metavar(self) -> str:
-        if self.shape == "mapping":
-            return "KEY=VALUE"
-        if self.choices:
-            return "|".join(self.choices)
-        readers = [item.func for item in self.metadata if isinstance(item, BeforeValidator)]
-        if parse_size in readers:
-            return "SIZE"
-        if parse_byte_size in readers:
-            return "BYTES"
-        names = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", WeightedPath: "PATH[:WEIGHT]"}
-        parts = [
-            get_args(part) if get_origin(part) is Literal else [part] for part in _union_parts(self.item)
-        ]
-        return "|".join(
-            names.get(word, str(word) if isinstance(word, str) else "VALUE")
-            for part in parts
-            for word in part
-        )
+    def _marker(self, kind: type[Marker]) -> Marker | None:
+        """The metadata of class `kind` on the field, its type or the type of its items, or None."""
+        return next((item for item in self.metadata if isinstance(item, kind)), None)
 
     def _help(self) -> str:
         facts = []
@@ -202,9 +208,9 @@ class FieldOption:
             return "yes" if value else "no"
         if isinstance(value, Enum):
             return str(value.value)
-        if isinstance(value, int) and self._metavar() == "SIZE":
+        if isinstance(value, int) and self.metavar == "SIZE":
             return format_size(value)
-        if isinstance(value, int) and self._metavar() == "BYTES":
+        if isinstance(value, int) and self.metavar == "BYTES":
             return short if parse_byte_size(short := format_bytes(value)) == value else str(value)
         return f"{value:g}" if isinstance(value, float) else str(value)
 

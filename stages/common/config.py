@@ -37,6 +37,14 @@ class Short:
 
 
 @dataclass(frozen=True)
+class Metavar:
+    """What the help page writes for a value whose type does not say it: `Metavar("NAME[:LEVEL]")`. A model that has one is
+    written as one word."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Positional:
     """The field is an argument of the command and has no flag."""
 
@@ -117,7 +125,9 @@ def _as_number(text: str) -> float | None:
         return None
 
 
-DataPaths = Annotated[tuple[WeightedPath, ...], Short("d")]
+WEIGHTED_PATH = Metavar("PATH[:WEIGHT]")
+
+DataPaths = Annotated[tuple[WeightedPath, ...], Short("d"), WEIGHTED_PATH]
 """Weighted data inputs, `-d PATH[:weight]`, repeatable."""
 
 

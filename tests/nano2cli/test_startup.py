@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nano2cli.options import FieldOption
 from nano2cli.registry import COMMANDS, GROUPS
 from stages.common.stage import Stage, load_target
 from tests.nano2cli.conftest import ENVIRONMENT, ROOT, Nano2
@@ -110,13 +111,17 @@ def test_every_command_is_listed_once_under_its_panel(nano2: Nano2) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_command_of_the_registry_exists(command: object) -> None:
-    """Its stage loads without torch, has the registered name, and a description for each flag."""
+    """Its stage loads without torch, has the registered name, and for each flag a description and a word for its value."""
     stage = load_target(command.target)  # type: ignore[attr-defined]
     assert isinstance(stage, Stage)
     assert stage.name == command.name  # type: ignore[attr-defined]
     assert stage.config.__doc__
     for name, field in stage.config.model_fields.items():
         assert field.description, f"{stage.config.__name__}.{name} has no description"
+        option = FieldOption.of(name, field)
+        assert option.shape == "flag" or "VALUE" not in option.metavar.split("|"), (
+            f"{option.flag} does not say what it takes"
+        )
     for target in (stage.run, stage.plan):
         if target:
             module, _, _ = target.partition(":")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
-from stages.common.config import Short, WeightedPath
+from stages.common.config import WEIGHTED_PATH, Short, WeightedPath
 from stages.common.data.sources import files_of_pattern
 
 
@@ -31,4 +31,4 @@ class SourcePath(WeightedPath):
         return self.path, self.weight
 
 
-SourcePaths = Annotated[tuple[SourcePath, ...], Short("d")]
+SourcePaths = Annotated[tuple[SourcePath, ...], Short("d"), WEIGHTED_PATH]

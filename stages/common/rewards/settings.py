@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, field_validator
 
-from stages.common.config import InputPath
+from stages.common.config import InputPath, Metavar
 
 
 class _Part(BaseModel):
@@ -107,6 +107,7 @@ def _from_text(value: object) -> object:
 RewardPart = Annotated[
     Annotated[GraderReward | LengthReward | ModelReward | JudgeReward, Discriminator("kind")],
     BeforeValidator(_from_text),
+    Metavar("grader|JSON"),
 ]
 
 

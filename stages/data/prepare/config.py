@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stages.common.config import Cosmetic, InputPath, Panel, StageConfig
+from stages.common.config import Cosmetic, InputPath, Metavar, Panel, StageConfig
 from stages.common.data.source_path import SourcePaths
 from stages.common.sizes import Size
 
@@ -24,7 +24,7 @@ def parse_blend(value: object) -> object:
     return blend
 
 
-Blend = Annotated[dict[str, float], BeforeValidator(parse_blend)]
+Blend = Annotated[dict[str, float], BeforeValidator(parse_blend), Metavar("SOURCE=WEIGHT,...")]
 
 
 class PrepareConfig(StageConfig):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_serializer, model_validator
 
-from stages.common.config import Panel, StageConfig
+from stages.common.config import Metavar, Panel, StageConfig
 from stages.common.sizes import Size
 
 MAX_LEVEL = 50
@@ -67,7 +67,7 @@ class SynthConfig(StageConfig):
         description="Kinds of rows and their shares, in any unit; if left out, reasoning=3, instructions=1 and tools=1, as "
         "far as there are families of the kind, and desk=1 if its family is named.",
     )
-    families: tuple[FamilyLevels, ...] = Field(
+    families: tuple[Annotated[FamilyLevels, Metavar("NAME[:LEVEL]")], ...] = Field(
         (),
         description="Families to draw from, each NAME, NAME:LEVEL or NAME:LOW-HIGH; if left out, all of the kinds. A kind's "
         "families, and a family's levels, have equal shares.",
