@@ -9,7 +9,8 @@ behind the last user message is hidden, and the model plays an episode (evals/ep
 """
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -160,9 +161,27 @@ class ChatTask(Task):
         return self._higher_is_better
 
 
+def chat_task_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file: its own without endings. Where others have it too, as many of the folders above it are named as
+    tell it apart (`a/test`, `b/test`). Files of one folder that differ in their endings alone have one name."""
+    parts = {path: (*Path(os.path.abspath(path)).parent.parts, _bare_name(path)) for path in paths}
+    return {path: _told_apart(own, {*parts.values()} - {own}) for path, own in parts.items()}
+
+
+def _told_apart(own: tuple[str, ...], others: Set[tuple[str, ...]]) -> str:
+    depth = next(
+        depth for depth in range(1, len(own) + 1) if own[-depth:] not in {each[-depth:] for each in others}
+    )
+    return str(Path(*own[-depth:]))
+
+
+def _bare_name(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".chat")
+
+
 def read_chat_task(path: Path, name: str = "") -> ChatTask:
     """The task of a file, named as the file if not otherwise. ArtifactError names the line that is not what it should be."""
-    name = name or path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".chat")
+    name = name or _bare_name(path)
     lines = list(json_lines(path))
     if not lines:
         raise ArtifactError("has no chat in it", where=str(path), remedy="give a file with one chat a line")

@@ -1,15 +1,11 @@
-"""lm-eval in this process: tasks by name, a model in, lm-eval's own results out, and nothing printed.
+"""lm-eval in this process: tasks and a model in, lm-eval's own results out, and nothing printed.
 
 Call `evals.quiet.prepare` before this module is imported: lm-eval's libraries read the environment when they are.
 """
 
-import io
-import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,18 +14,15 @@ import jinja2
 from lm_eval import evaluator, simple_evaluate
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
-from lm_eval.tasks import TaskManager
 
 from evals.answers import Answer
-from evals.chat_lines import SUFFIXES
-from evals.chat_tasks import read_chat_task
 from evals.judging import Judged
 from evals.lm import HybridEvalLM
+from evals.quiet import calm
 from evals.results import summary
 from evals.task_copies import RunSettings, run_copies
 from evals.tasks import task_manager
-from evals.tasks.reader import DATA
-from model.errors import ArtifactError, Nano2Error, UsageError
+from model.errors import ArtifactError, UsageError, first_line
 
 BOOTSTRAP_ITERATIONS = 1000
 """Resamples for the standard error of the metrics that have no formula for it (perplexity). lm-eval's default, 100,000,
@@ -39,12 +32,6 @@ _VOLATILE = ("date", "git_hash")
 """What differs from run to run although nothing was measured differently; nano2.json has the like."""
 
 
-COMMITTED_CHATS = {
-    f"nano2_{path.name.removesuffix('.chat.jsonl')}": path for path in sorted(DATA.glob("*.chat.jsonl"))
-}
-"""Short names of the files of chats that come with nano2."""
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """results: lm-eval's dictionary, less what differs from run to run, and under "nano2" what evals/results.py adds.
@@ -52,80 +39,6 @@ class Evaluation:
 
     results: dict[str, Any]
     samples: dict[str, list[dict[str, Any]]]
-
-
-def load_tasks(
-    names: Sequence[str], include: Sequence[Path] = (), metadata: Mapping[str, Any] | None = None
-) -> list[Task | Group]:
-    """Tasks, groups and tags by name, or by the path of a YAML file or of a jsonl of chats, with their rows read.
-
-    metadata: for tasks that make their rows (RULER: tokenizer, lengths, samples, seed). UsageError for a name that is not
-    known or stands for two tasks, ArtifactError for a task file or data file that cannot be read.
-    """
-    with _calm():
-        manager = task_manager(include, metadata)
-        loaded: dict[str, Task | Group] = {}
-        origins: dict[str, str] = {}
-        for name in dict.fromkeys(names):
-            for item in _named(name, manager):
-                title = item.name if isinstance(item, Group) else item.task_name
-                if loaded.setdefault(title, item) is not item and _is_file(name):
-                    raise UsageError(
-                        f"two tasks have the name {title!r}: {origins[title]} and {name}",
-                        where="tasks",
-                        remedy="rename one, or evaluate them one after the other",
-                    )
-                origins.setdefault(title, name)
-        try:
-            manager.load(list(loaded.values()))
-        except ValueError as error:
-            raise UsageError(str(error), where="tasks", remedy="name each task once") from error
-    return list(loaded.values())
-
-
-def _named(name: str, manager: TaskManager) -> list[Task | Group]:
-    if name in COMMITTED_CHATS:
-        return [read_chat_task(COMMITTED_CHATS[name], name)]
-    if _is_file(name) and name.endswith(SUFFIXES):
-        return [read_chat_task(Path(name))]
-    if name not in manager.all_tasks and not _is_file(name):
-        raise _unknown(name, manager)
-    return _load(manager, name)
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).is_file()
-
-
-def _load(manager: TaskManager, name: str) -> list[Task | Group]:
-    try:
-        found = manager.load([name])
-    except Nano2Error:
-        raise
-    except Exception as error:  # YAML, data files and the user's Python raise whatever they like
-        raise ArtifactError(
-            f"the task cannot be loaded ({type(error).__name__}: {_first_line(error)})",
-            where=name,
-            remedy="correct its YAML file, and the data files that it names",
-        ) from error
-    groups = found.get("groups", {})
-    inside = {child for group in groups.values() for child in group.child_names}
-    outer: list[Task | Group] = [group for title, group in groups.items() if title not in inside]
-    return outer or list(found["tasks"].values())
-
-
-def _unknown(name: str, manager: TaskManager) -> UsageError:
-    if os.sep in name or name.endswith((*SUFFIXES, ".yaml", ".yml")):
-        return UsageError("no such file", where=name, remedy="check the path given to 'tasks'")
-    known = [*manager.all_tasks, *COMMITTED_CHATS]
-    close = get_close_matches(name, known, n=1, cutoff=0.6) or [each for each in known if name in each][:1]
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return UsageError(
-        f"unknown task {name!r}{hint}",
-        where="tasks",
-        remedy=f"choose of {', '.join(known)}, or name a YAML file or a jsonl of chats; "
-        "--include DIR adds tasks of your own",
-    )
 
 
 def evaluate(
@@ -145,7 +58,7 @@ def evaluate(
     for task in _single(copies):
         _check_examples(task, num_fewshot)
     try:
-        with _calm(), _without_surroundings():
+        with calm(), _without_surroundings():
             results = simple_evaluate(
                 model=lm,
                 tasks=copies,
@@ -163,7 +76,7 @@ def evaluate(
             )
     except jinja2.TemplateError as error:
         raise ArtifactError(
-            f"a template of the task does not fit its rows ({_first_line(error)})",
+            f"a template of the task does not fit its rows ({first_line(error)})",
             where=_names(tasks),
             remedy="compare doc_to_text, doc_to_choice and doc_to_target of its YAML with the data",
         ) from error
@@ -229,23 +142,6 @@ def _with_generations(sample: dict[str, Any]) -> dict[str, Any]:
     ]
     filtered = list(judged) if len(judged) > 1 else judged[0]
     return {**sample, "filtered_resps": [filtered], "generations": generations}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["no message"])[0]
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """lm-eval prints, and warns of what nobody can change; errors stay."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextmanager

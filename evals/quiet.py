@@ -1,9 +1,13 @@
-"""The environment in which lm-eval and its libraries neither use the network nor draw progress bars of their own.
+"""lm-eval and its libraries without the network, without progress bars of their own, and without a word.
 
-They read it when they are imported, so `prepare` comes before `import lm_eval`.
+They read the environment when they are imported, so `prepare` comes before `import lm_eval`.
 """
 
+import io
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -20,3 +24,16 @@ def prepare() -> None:
     """Set what the user has not set."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """lm-eval prints, and warns of what nobody can change; errors stay."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

@@ -44,7 +44,7 @@ def write_evaluation(directory: Path, evaluation: "Evaluation", *, samples: bool
 
 def samples_file(task: str) -> str:
     """The name of a task's file of samples."""
-    safe = re.sub(r"[^\w@.:+-]", "_", task)
+    safe = "~".join(re.sub(r"[^\w@.:+-]", "_", part) for part in task.split("/"))
     return f"samples_{safe}.jsonl"
 
 

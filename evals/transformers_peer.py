@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.config import UNCLAMPED_TIME_STEP_MIN
-from model.errors import ArtifactError, PlanRefusedError
+from model.errors import ArtifactError, PlanRefusedError, first_line
 
 OLDEST = "5.17"
 """The first release whose CPU scan is right."""
@@ -46,7 +46,7 @@ class TransformersPeer:
             )
         except Exception as error:  # it raises many kinds, from its own validation to safetensors' errors
             raise ArtifactError(
-                f"transformers {transformers.__version__} cannot load it ({_first_line(error)})",
+                f"transformers {transformers.__version__} cannot load it ({first_line(error)})",
                 where=str(directory),
                 remedy="nano2 reads this directory, so compare its config.json with docs/model.md",
             ) from error
@@ -119,10 +119,6 @@ def _import_transformers() -> Any:
         )
     transformers.logging.set_verbosity_error()  # it advises to install just what was refused here
     return transformers
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _sample(keys: Any) -> str:

@@ -49,3 +49,8 @@ class InterruptedRunError(Nano2Error):
     """The run was interrupted with its state saved; the same command continues it (exit 75)."""
 
     exit_code = 75
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

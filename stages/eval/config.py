@@ -37,9 +37,10 @@ TaskName = Annotated[str, PlainSerializer(_dump_task)]
 class EvalConfig(StageConfig):
     """Measure a model on lm-eval tasks, in this process and without the network.
 
-    The tasks named nano2_... come with nano2: --tasks nano2_base runs those for base models, nano2_math the mathematics.
-    A jsonl of chats with graders is a task, too. OUT holds results.json as lm-eval writes it, report.html, and with
-    --samples every question and answer. --plan lists the tasks. An interrupted run continues where it was.
+    The tasks named nano2_... come with nano2: --tasks nano2_base runs those for base models, nano2_math the mathematics,
+    nano2_workbench episodes with tools. A jsonl of chats with graders is a task, too. OUT holds results.json as lm-eval
+    writes it, report.html, and with --samples every question and answer. --plan lists the tasks. An interrupted run
+    continues where it was.
     """
 
     model: ModelPath = Field(description="Model to measure.")

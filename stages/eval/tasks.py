@@ -5,7 +5,7 @@ from typing import Any
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 
-from evals.evaluation import load_tasks
+from evals.loading import load_tasks
 from model.errors import UsageError
 from stages.eval.config import EvalConfig
 

@@ -9,9 +9,10 @@ import pytest
 from lm_eval.utils import make_table
 
 from evals.callbacks import Callbacks
-from evals.evaluation import Evaluation, evaluate, load_tasks
+from evals.evaluation import Evaluation, evaluate
 from evals.generation_settings import THINKING_SAMPLING
 from evals.lm import HybridEvalLM
+from evals.loading import load_tasks
 from evals.statistics import clustered_mean, pass_at_k
 from evals.stored import samples_file, write_evaluation
 from evals.task_copies import RunSettings
@@ -518,10 +519,30 @@ class TestChats:
             run(particular, [str(path)])
         assert caught.value.where == f"{path} line 3"
 
+    def test_files_of_one_name_are_told_apart_by_their_folders(self, model: Any, tmp_path: Path) -> None:
+        line = {"messages": [user("Hi")], "grader": WORDS}
+        places = ["test.jsonl", "a/test.jsonl", "x/a/test.chat.jsonl", "b/test.jsonl", "b/a_test.jsonl"]
+        for folder in ("x/a", "a", "b"):
+            (tmp_path / folder).mkdir(parents=True)
+        paths = [chat_file(tmp_path / place, line) for place in places]
+        found = run(lm(model(COIN)), paths)
+        here = tmp_path.name
+        assert list(found.samples) == [f"{here}/test", f"{here}/a/test", "x/a/test", "b/test", "a_test"]
+        write_evaluation(tmp_path, found, samples=True)
+        assert (
+            len({samples_file(task) for task in found.samples}) == len(list(tmp_path.glob("samples_*"))) == 5
+        )
+        assert samples_file("a/test") not in (samples_file("a_test"), samples_file("a~test"))
+        assert [task.task_name for task in load_tasks(paths[1:2])] == ["test"]
+
     def test_two_tasks_of_one_name_are_refused(self, tmp_path: Path) -> None:
         line = {"messages": [user("Hi")], "grader": WORDS}
-        (tmp_path / "a").mkdir()
-        paths = [chat_file(tmp_path / "chats.jsonl", line), chat_file(tmp_path / "a" / "chats.jsonl", line)]
+        paths = [
+            chat_file(tmp_path / name, line)
+            for name in ("chats.jsonl", "chats.chat.jsonl", "nano2_piqa.jsonl")
+        ]
         with pytest.raises(UsageError, match="two tasks have the name 'chats'"):
-            load_tasks(paths)
+            load_tasks(paths[:2])
+        with pytest.raises(UsageError, match="two tasks have the name 'nano2_piqa'"):
+            load_tasks(["nano2_piqa", paths[2]])
         assert len(load_tasks([paths[0], paths[0]])) == 1

@@ -10,8 +10,8 @@ from lm_eval import evaluate
 from lm_eval.api.instance import Instance
 
 from evals.chat_tasks import ChatTask
-from evals.evaluation import load_tasks
 from evals.lm import HybridEvalLM
+from evals.loading import load_tasks
 from model.chat.special_tokens import BOS
 from model.errors import UsageError
 from model.loading import save

@@ -14,9 +14,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 
 from evals.encoding import RequestEncoder
-from evals.evaluation import load_tasks
 from evals.generation_settings import GenerationSettings
 from evals.lm import HybridEvalLM
+from evals.loading import load_tasks
 from model.inference.generation import Generator, Request
 from model.tokenizer import load_tokenizer
 from stages.bench.eval.sweep import METHODS, REFERENCE, Kind, Mix, Setting

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.errors import ArtifactError
+from model.errors import ArtifactError, first_line
 from model.text_lines import json_lines, text_lines
 from stages.common.data.sources import is_saved_dataset
 
@@ -79,7 +79,7 @@ def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
             yield from _rows(values, text_field, path)
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(
-            f"cannot be read as parquet ({_first_line(error)})",
+            f"cannot be read as parquet ({first_line(error)})",
             where=str(path),
             remedy="fetch or write it again",
         ) from error
@@ -98,7 +98,7 @@ def _read_saved_dataset(path: Path, text_field: str) -> Iterator[Document]:
         yield from _rows(values, text_field, path)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"cannot be read as a saved dataset ({_first_line(error)})",
+            f"cannot be read as a saved dataset ({first_line(error)})",
             where=str(path),
             remedy="write it again with datasets.Dataset.save_to_disk",
         ) from error
@@ -135,7 +135,3 @@ def _no_such_field(text_field: str, available: Iterable[str], place: str) -> Art
     return ArtifactError(
         f"no field {text_field!r}; it has: {names}", where=place, remedy="choose the text with --text-field"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -13,9 +13,10 @@ from evals.callbacks import Callbacks
 from evals.chat_lines import parse_sample
 from evals.chat_tasks import read_chat_task
 from evals.episodes.play import EpisodeSettings, Task, play
-from evals.evaluation import Evaluation, evaluate, load_tasks
+from evals.evaluation import Evaluation, evaluate
 from evals.graders.grade import grade
 from evals.lm import HybridEvalLM
+from evals.loading import load_tasks
 from evals.report import ReportPart, write_report
 from evals.response_cache import ResponseCache
 from evals.stored import samples_file, write_evaluation

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from evals.evaluation import load_tasks
+from evals.loading import load_tasks
 from model.artifact.provenance import Provenance, write_provenance
 from model.errors import ArtifactError, Nano2Error, UsageError
 from model.loading import save
