@@ -64,6 +64,11 @@ class Plan(Named):
             "Put the {name} on {day}.",
             "Plan the {name} for {day}.",
             "On {day} there is the {name}. Put it in.",
+            "We have the {name} on {day}. Put it in.",
+            "Add the {name} on {day}.",
+            "Please plan the {name}. The day is {day}.",
+            "There will be the {name} on {day}. Plan it.",
+            "The day of the {name} is {day}. Note it.",
         ),
         ("Please put in the {name}. It is on {day}.", "The {name} is new, on {day}."),
     )
@@ -90,6 +95,11 @@ class NewTask(Named):
             "New task for {person}: {name}.",
             "{person} has a new task: {name}.",
             "Give {person} the new task {name}.",
+            "Add the task {name} for {person}.",
+            "Note a task for {person}: {name}.",
+            "Please give {person} a task, {name}.",
+            "The task {name} goes to {person}. It is new.",
+            "{person} gets one more task: {name}.",
         ),
         ("The new task {name} is for {person}.", "For {person} there is a new task: {name}."),
     )
@@ -113,7 +123,16 @@ class Tell(Errand):
 
     tools = MESSAGES_TOOLS
     wordings = Wordings(
-        ("Tell {person}: {text}.", "Send {person} this: {text}.", "Write to {person}: {text}."),
+        (
+            "Tell {person}: {text}.",
+            "Send {person} this: {text}.",
+            "Write to {person}: {text}.",
+            "Please tell {person} this: {text}.",
+            "Send a message to {person}: {text}.",
+            "{person} has to know: {text}.",
+            "Say to {person}: {text}.",
+            "Message {person}: {text}.",
+        ),
         ("A message for {person}: {text}.", "Let {person} know this: {text}."),
     )
 

@@ -21,6 +21,13 @@ class Sums(ReasoningProblem):
             "What is {sum}?",
             "Find the total of {terms}.",
             "Work out {sum}.",
+            "Add up {terms}.",
+            "Compute {sum}.",
+            "What is the sum of {terms}?",
+            "What do you get for {sum}?",
+            "The numbers are {terms}. What is their sum?",
+            "Here are some numbers: {terms}. Find their total.",
+            "I have {terms}. How much is that in all?",
         ),
         ("How much do {terms} make together?", "Someone writes down {terms}. What do they add up to?"),
     )

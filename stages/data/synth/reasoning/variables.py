@@ -31,6 +31,13 @@ class Chains(ReasoningProblem):
             "{statements}. What is {asked}?",
             "Given {statements}, find {asked}.",
             "Let {statements}. Which value has {asked}?",
+            "If {statements}, what is {asked}?",
+            "Suppose that {statements}. Find {asked}.",
+            "It holds that {statements}. Work out {asked}.",
+            "{statements}. Find the value of {asked}.",
+            "{statements}. Compute {asked}.",
+            "What is {asked} if {statements}?",
+            "Find {asked}, given that {statements}.",
         ),
         (
             "We know that {statements}. How much is {asked}?",

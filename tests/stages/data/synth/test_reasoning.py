@@ -123,7 +123,9 @@ def _solve_chains(question: str) -> int:
             values[name] = eval(expression, {}, values)
         except NameError:
             left.append((name, expression))
-    asked = re.findall(r"(?:is|find|has|value of) ([a-z])[.?]", question)[-1]
+    asked = re.findall(
+        r"(?:is|has|[Ff]ind|[Cc]ompute|[Ww]ork out|value of) ([a-z])(?:[.?]| if|, given)", question
+    )[-1]
     return values[asked]
 
 
