@@ -20,7 +20,8 @@ def rows_of(experiment: Experiment, folder: Path) -> list[Row]:
         for seed in experiment.seeds[:1] if once else experiment.seeds:
             artifact = _provenance(folder / filled(measure.artifact, seed))
             evaluation = folder / filled(measure.evaluation, seed)
-            metrics = _provenance(evaluation).metrics
+            made = _provenance(evaluation)
+            metrics = {**made.metrics, "seconds": made.seconds}
             figures: Row = {}
             for column, name in measure.figures.items():
                 if name not in metrics:
