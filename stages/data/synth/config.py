@@ -95,6 +95,13 @@ class SynthConfig(StageConfig):
         le=0.9,
         description="Chance that the scripted assistant gets a call wrong; dialogues that fail for it are thrown away.",
     )
+    flawed: Annotated[float, Panel("Desk")] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the train rows at the desk in which the assistant does nothing and says that it is done: "
+        "demonstrations as sloppy as real ones can be, for alignment to mend.",
+    )
     pairs: bool = Field(
         False,
         description="Also write train-pairs.jsonl and so on: preferences of right answers to wrong ones, of problems that "

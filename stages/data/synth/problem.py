@@ -28,17 +28,23 @@ class Split(StrEnum):
     TEST = "test"
 
 
+FLAWED = "flawed"
+"""In the metadata of a row whose demonstration fails, and is meant to."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How a problem is written down: everything that is not the problem itself.
 
     held_out: use the wordings that train never uses.
     error_rate: of the scripted assistant in tool dialogues, for each call.
+    flawed: the assistant at the desk does nothing and says that it is done.
     """
 
     trace: Trace = "short"
     held_out: bool = False
     error_rate: float = 0.0
+    flawed: bool = False
 
 
 @dataclass(frozen=True)

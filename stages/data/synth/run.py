@@ -14,7 +14,7 @@ from stages.data.synth.config import SynthConfig
 from stages.data.synth.dice import Dice
 from stages.data.synth.drawing import Drawer, Source, apportion, schedule, sources
 from stages.data.synth.pairs import Pairing
-from stages.data.synth.problem import Split, Style, row
+from stages.data.synth.problem import FLAWED, Split, Style, row
 from stages.data.synth.verification import verify
 
 _MOST_FAILURES = 200
@@ -65,7 +65,8 @@ class _Maker:
             identity, problem = drawer.draw(source)
             held_out = drawer.split is not Split.TRAIN and dice.chance(self.config.held_out)
             trace = dice.choice(self.config.traces)
-            sample = problem.write(dice, Style(trace, held_out, self.config.error_rate))
+            flawed = self._flawed(drawer.split, dice)
+            sample = problem.write(dice, Style(trace, held_out, self.config.error_rate, flawed))
             if sample is not None:
                 thinking = dice.chance(self.config.thinking)
                 facts = {"level": source.level, "split": str(drawer.split), "held_out_wording": held_out}
@@ -77,10 +78,15 @@ class _Maker:
             remedy="lower it, or ask for lower levels",
         )
 
+    def _flawed(self, split: Split, dice: Dice) -> bool:
+        """Nothing is drawn where no flaws are asked for, so that they change no other data."""
+        return self.config.flawed > 0 and split is Split.TRAIN and dice.chance(self.config.flawed)
+
     def _count(self, split: Split, number: int, line: dict[str, Any]) -> None:
         self.written[split, number] += 1
         self.facts["thinking_rows"] += line["thinking"]
         self.facts["held_out_wordings"] += line["metadata"]["held_out_wording"]
+        self.facts["flawed_rows"] += line["metadata"].get(FLAWED, False)
 
     def result(self) -> StageResult:
         table: list[dict[str, Any]] = [
@@ -101,6 +107,7 @@ class _Maker:
             thrown = self.facts["dialogues_thrown_away"]
             dialogues = {"dialogues_tried": kinds["tools_rows"] + thrown, "dialogues_thrown_away": thrown}
         names = ["thinking_rows", "held_out_wordings"]
+        names += ["flawed_rows"] if self.config.flawed else []
         names += [f"{split}_pairs" for split in Split] if self.config.pairs else []
         counts = {name: self.facts[name] for name in names}
         return StageResult(metrics={**totals, **kinds, **counts, **dialogues}, rows=table)

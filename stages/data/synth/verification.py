@@ -1,4 +1,4 @@
-"""Nothing is written that its own grader would not accept."""
+"""Nothing is written that its own grader would not accept; of demonstrations that are to fail, nothing that it would."""
 
 import json
 from functools import lru_cache
@@ -9,11 +9,12 @@ from evals.environments.session import open_session
 from evals.graders.grade import grade
 from model.chat.events import ParsedMessage
 from model.chat.tool_calls import ToolCall
+from stages.data.synth.problem import FLAWED
 
 
 def verify(line: dict[str, Any]) -> None:
     """Check a row: it is chat jsonl, and its grader gives the reference answer 1, of an environment the reference episode,
-    whose tool results are the environment's. AssertionError if not."""
+    whose tool results are the environment's; a flawed one less. AssertionError if not."""
     parse_sample(line, line["id"])
     messages = line["messages"] if "messages" in line else line["completion"]
     answer, session = messages[-1], open_session(line["grader"])
@@ -30,7 +31,7 @@ def verify(line: dict[str, Any]) -> None:
         if results != [message["content"] for message in messages if message["role"] == "tool"]:
             raise AssertionError(f"{line['id']}: the tools of its environment answer otherwise")
     score, detail = _judged(json.dumps(line["grader"]), answer["content"], calls)
-    if score != 1:
+    if (score == 1) is line["metadata"].get(FLAWED, False):
         raise AssertionError(f"{line['id']}: the grader gives the reference answer {score} ({detail})")
 
 

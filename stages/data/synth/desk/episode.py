@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.environments.desk.tools import SHAPES, TOOLS, new_session, new_tables, signatures
-from stages.data.synth.desk.errand import Act, Desk, Errand, Report
+from stages.data.synth.desk.errand import DONE, Act, Desk, Errand, Report
 from stages.data.synth.desk.errands import (
     Cancel,
     Finish,
@@ -28,7 +28,7 @@ from stages.data.synth.desk.hard_errands import (
 )
 from stages.data.synth.desk.names import furnish
 from stages.data.synth.dice import Dice
-from stages.data.synth.problem import Problem, Sample, Style, assistant, user
+from stages.data.synth.problem import FLAWED, Problem, Sample, Style, assistant, user
 
 LEVELS: tuple[tuple[type[Errand], ...], ...] = (
     (Plan, NewTask, Tell),
@@ -83,6 +83,9 @@ class DeskProblem(Problem):
             raise AssertionError(f"the script of {self.errand} comes to another state than the wanted one")
         errand = type(self.errand).__name__
         metadata = {"errand": errand, "template": f"{errand}-{wording}", "changes": len(changes)}
+        if style.flawed and changes:
+            messages = [*messages[:2], assistant(DONE.content, DONE.reasoning)]
+            metadata[FLAWED] = True
         return Sample(messages, {"name": "desk", "state": desk, "calls": changes}, metadata)
 
     def _desk(self) -> Desk:

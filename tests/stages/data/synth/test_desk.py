@@ -1,6 +1,7 @@
 """Errands at the desk: the reference episode reaches the state that is wanted, which is stated apart from it."""
 
 import copy
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -144,3 +145,21 @@ def test_it_is_drawn_only_if_asked_for() -> None:
     assert families(families=["desk:2"]) == {"desk"}
     assert families(families=["desk:2", "sums"]) == {"desk", "sums"}
     assert "desk" in families(kinds={"desk": 1, "tools": 1})
+
+
+def test_a_flawed_demonstration_claims_what_its_grader_refuses() -> None:
+    dice = Dice("flawed")
+    for level in (1, 2, 3):
+        for _ in range(20):
+            problem = episode.draw(level, dice)
+            sample = problem.write(dice, Style(flawed=True))
+            said = [message["role"] for message in sample.messages]
+            if not sample.metadata["changes"]:  # nothing was to be done
+                assert not sample.metadata.get("flawed")
+                continue
+            assert said == ["system", "user", "assistant"]
+            assert sample.messages[-1]["content"] == "Done."
+            assert judged(sample.grader, []) < 1
+            verify(line(problem, sample))
+            with pytest.raises(AssertionError, match="gives the reference answer"):
+                verify(line(problem, dataclasses.replace(sample, metadata={})))

@@ -273,3 +273,12 @@ def test_pairs_prefer_what_the_grader_accepts(synth: Runner) -> None:
         assert scores[0] == 1
         assert sample.strength == 1 - scores[1] > 0
     assert not (synth("without")[1] / "train-pairs.jsonl").exists()
+
+
+def test_flaws_are_in_train_alone_and_change_nothing_else(synth: Runner) -> None:
+    wanted = {"train": 200, "dev": 40, "test": 40, "kinds": {"desk": 1}, "families": ["desk:1"]}
+    _, sound = synth("sound", **wanted)
+    outcome, flawed = synth("flawed", **wanted, flawed=0.4)
+    assert (flawed / "test.jsonl").read_bytes() == (sound / "test.jsonl").read_bytes()
+    share = sum(row["metadata"].get("flawed", False) for row in rows(flawed / "train.jsonl"))
+    assert 60 <= share == outcome.result.metrics["flawed_rows"] <= 100
