@@ -16,11 +16,13 @@ def main() -> int:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts/experiments"))
+    parser.add_argument("--jobs", type=int, help="runs at a time, instead of the recipe's")
     arguments = parser.parse_args()
     try:
         experiment = read_experiment(arguments.recipe)
         folder = arguments.artifacts / experiment.name
-        make_runs(experiment, folder, lambda line: print(line, file=sys.stderr, flush=True))
+        jobs = arguments.jobs or experiment.jobs
+        make_runs(experiment, folder, jobs, lambda line: print(line, file=sys.stderr, flush=True))
         rows = rows_of(experiment, folder)
         write_result(
             arguments.out,

@@ -22,17 +22,18 @@ class FailedRunError(Nano2Error):
     """A command of the experiment failed; what it said is in the log."""
 
 
-def make_runs(experiment: Experiment, folder: Path, log: Callable[[str], None]) -> None:
-    """Make every artifact below `folder`. FailedRunError at the first command that fails; those beside it end first."""
+def make_runs(experiment: Experiment, folder: Path, jobs: int, log: Callable[[str], None]) -> None:
+    """Make every artifact below `folder`, `jobs` at a time. FailedRunError at the first command that fails; those beside it
+    end first."""
     folder.mkdir(parents=True, exist_ok=True)
     waiting = experiment.made()
     total = len(waiting)
     going: dict[Future[None], str] = {}
     done: set[str] = set()
-    with ThreadPoolExecutor(experiment.jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         while waiting or going:
             for name in [name for name, run in waiting.items() if run.needs <= done]:
-                if len(going) < experiment.jobs:
+                if len(going) < jobs:
                     going[pool.submit(_make, waiting.pop(name), folder, experiment.threads)] = name
             for future in wait(going, return_when=FIRST_COMPLETED).done:
                 future.result()

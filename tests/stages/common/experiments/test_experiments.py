@@ -181,6 +181,6 @@ def test_a_failed_run_names_its_log_and_keeps_what_was_finished(tmp_path: Path) 
     values = _on(texts)
     values["runs"]["packed-{seed}"]["settings"]["seq_len"] = 3
     with pytest.raises(FailedRunError, match="seq_len") as caught:
-        make_runs(Experiment.model_validate(values), tmp_path / "made", lambda line: None)
+        make_runs(Experiment.model_validate(values), tmp_path / "made", 1, lambda line: None)
     assert Path(caught.value.where).is_file()
     assert (tmp_path / "made/tokenizer/nano2.json").is_file()
