@@ -38,8 +38,8 @@ class _LinearLogprobs(torch.autograd.Function):
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
         logprobs_n = torch.empty(labels_n.shape, dtype=wide, device=hidden_nD.device)
         entropies_n = torch.empty_like(logprobs_n)
-        for chunk in _chunks(len(labels_n), weight_VD.shape[0]):
-            logp_nV = _log_softmax(hidden_nD[chunk], weight_VD, temperature)
+        for chunk in token_chunks(len(labels_n), weight_VD.shape[0]):
+            logp_nV = linear_log_softmax(hidden_nD[chunk], weight_VD, temperature)
             logprobs_n[chunk] = logp_nV.gather(1, labels_n[chunk, None])[:, 0]
             entropies_n[chunk] = -(logp_nV.exp() * logp_nV).sum(1)
         ctx.save_for_backward(hidden_nD, weight_VD, labels_n)
@@ -54,9 +54,11 @@ class _LinearLogprobs(torch.autograd.Function):
         compute_VD = weight_VD.to(hidden_nD.dtype)
         dhidden_nD = torch.empty_like(hidden_nD)
         dweight_VD = torch.zeros(weight_VD.shape, dtype=grad_n.dtype, device=weight_VD.device)
-        for chunk in _chunks(len(labels_n), weight_VD.shape[0]):
+        for chunk in token_chunks(len(labels_n), weight_VD.shape[0]):
             scale_n1 = grad_n[chunk, None] / ctx.temperature
-            dlogits_nV = _log_softmax(hidden_nD[chunk], weight_VD, ctx.temperature).exp_().mul_(-scale_n1)
+            dlogits_nV = (
+                linear_log_softmax(hidden_nD[chunk], weight_VD, ctx.temperature).exp_().mul_(-scale_n1)
+            )
             dlogits_nV.scatter_add_(1, labels_n[chunk, None], scale_n1)
             dhidden_nD[chunk], dweight = linear_backward(
                 dlogits_nV.to(hidden_nD.dtype), hidden_nD[chunk], compute_VD
@@ -65,12 +67,14 @@ class _LinearLogprobs(torch.autograd.Function):
         return dhidden_nD, dweight_VD.to(weight_VD.dtype), None, None
 
 
-def _chunks(tokens: int, vocab_size: int) -> list[slice]:
+def token_chunks(tokens: int, vocab_size: int) -> list[slice]:
+    """The tokens in pieces whose logits are held at a time."""
     rows = chunk_rows(vocab_size)
     return [slice(start, start + rows) for start in range(0, tokens, rows)]
 
 
-def _log_softmax(hidden_nD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
+def linear_log_softmax(hidden_nD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
+    """[n, V] log softmax(`hidden @ weight^T` / temperature), float32 (float64 where hidden is), without a gradient."""
     wide = torch.promote_types(hidden_nD.dtype, torch.float32)
     logits_nV = linear(hidden_nD, weight_VD.to(hidden_nD.dtype)).to(wide).div_(temperature)
     logits_nV.sub_(logits_nV.amax(1, keepdim=True))

@@ -1,0 +1,76 @@
+"""What a step of distillation minimizes, and the same on held-out rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from model.hybrid import HybridLM
+from model.loss import TokenLosses, token_cross_entropy
+from stages.common.distillation.loss import forward_kl
+from stages.common.distillation.settings import DistillationSettings
+from stages.common.distillation.teacher import teacher_hidden
+from stages.common.training.objectives import Loss, StepBatch
+
+
+class LabelledBatch(StepBatch, Protocol):
+    """Rows with labels [B, T], IGNORED where nothing is learnt."""
+
+    @property
+    def labels_BT(self) -> Tensor: ...
+
+
+L = TypeVar("L", bound=LabelledBatch)
+
+Lesson = Callable[[HybridLM, Tensor, L], TokenLosses]
+"""The divergence from what is taught, of a student, its hidden states [B, T, D] and their batch."""
+
+
+@dataclass(frozen=True)
+class WholeLogits:
+    """The lesson of a teacher in memory."""
+
+    teacher: HybridLM
+    temperature: float
+
+    def __call__(self, student: HybridLM, hidden_BTD: Tensor, batch: LabelledBatch) -> TokenLosses:
+        return forward_kl(
+            hidden_BTD,
+            student.lm_head.weight,
+            teacher_hidden(self.teacher, batch),
+            self.teacher.lm_head.weight,
+            batch.labels_BT,
+            temperature=self.temperature,
+        )
+
+
+@dataclass(frozen=True)
+class Distillation(Generic[L]):
+    """(1 - ce_weight) times the divergence plus ce_weight times next-token cross-entropy, summed over the labels, nats."""
+
+    lesson: Lesson[L]
+    settings: DistillationSettings
+
+    def __call__(self, student: HybridLM, batch: L) -> Loss:
+        hidden_BTD = student.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
+        total = self.lesson(student, hidden_BTD, batch).total
+        sums = {"loss/divergence": float(total.detach())}
+        if weight := self.settings.ce_weight:
+            ce = token_cross_entropy(hidden_BTD, student.lm_head.weight, batch.labels_BT).total
+            sums["loss/cross_entropy"] = float(ce.detach())
+            total = (1 - weight) * total + weight * ce
+        return Loss(total, sums)
+
+
+@torch.no_grad()
+def held_out_divergence(student: HybridLM, lesson: Lesson[L], batches: Sequence[L]) -> float:
+    """Mean divergence a token, nats; there is at least one token."""
+    total, count = 0.0, 0
+    for cpu_batch in batches:
+        batch = cpu_batch.to(student.device)
+        hidden_BTD = student.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
+        total += float(lesson(student, hidden_BTD, batch).total)
+        count += batch.count
+    return total / count
