@@ -44,7 +44,7 @@ def load(
         raise ArtifactError("no such directory", where=str(directory), remedy="give a checkpoint directory")
     config = read_config(directory)
     files = CheckpointFiles(directory)
-    stored_as = _match_tensors(config, files, directory)
+    stored_as = match_tensors(config, files)
     target = _dtype(dtype) if dtype is not None else _stored_dtype(directory, files, stored_as)
     with torch.device("meta"):
         lm = HybridLM(config, initialize=False)
@@ -62,7 +62,12 @@ def save(lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None) 
     target = _dtype(dtype) if dtype is not None else lm.lm_head.weight.dtype
     state = lm.state_dict()
     save_weights(((key, state[key].detach().to("cpu", target)) for key in sorted(state)), directory)
-    raw = lm.config.to_hf(dtype=str(target).removeprefix("torch."))
+    save_config(lm.config, directory, target)
+
+
+def save_config(config: HybridConfig, directory: Path, dtype: torch.dtype) -> None:
+    """Write `config.json`, for weights of this dtype, and `generation_config.json`."""
+    raw = config.to_hf(dtype=str(dtype).removeprefix("torch."))
     write_json(directory / CONFIG_FILE, raw)
     write_json(
         directory / "generation_config.json",
@@ -70,8 +75,9 @@ def save(lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None) 
     )
 
 
-def _match_tensors(config: HybridConfig, files: CheckpointFiles, directory: Path) -> dict[str, str]:
-    """Parameter name -> key on disk, once names and shapes agree one to one."""
+def match_tensors(config: HybridConfig, files: CheckpointFiles) -> dict[str, str]:
+    """Parameter name -> key on disk, once names and shapes agree one to one. ArtifactError names what does not."""
+    directory = files.directory
     with torch.device("meta"):
         expected = {
             name: tuple(t.shape) for name, t in HybridLM(config, initialize=False).state_dict().items()

@@ -6,11 +6,19 @@ q attention heads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from model.config import HybridConfig
+from model.config import ATTENTION, MAMBA, MLP, HybridConfig
 from model.errors import UsageError
+from stages.prune.importance.settings import MambaRanking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stages.prune.importance.store import Importance
 
 
 @dataclass(frozen=True)
@@ -80,3 +88,108 @@ class Kept:
     mamba_heads: Mapping[int, tuple[int, ...]]
     mamba_channels: Mapping[int, tuple[int, ...]]
     attention_heads: Mapping[int, tuple[int, ...]]
+
+
+def choose(
+    importance: Importance,
+    config: HybridConfig,
+    shape: Shape,
+    *,
+    keep: Mapping[str, int] | None = None,
+    mamba_ranking: MambaRanking = "grouped",
+) -> Kept:
+    """The most important units that make a model of `config` one of `shape`. Ties go to the lower number.
+
+    Blocks go in the order of importance, passing over those of a kind of which no more than `keep` says are left. In a
+    Mamba block one ranking of channels, by the L2 norm of their scores over all heads, holds for every head; heads are
+    ranked by the norm over the channels that stay, and as many stay of each group. Attention heads are ranked within
+    their key/value head. (Nemotron Nano 2, section 4.1; arXiv 2504.11409, section 2.1.)
+
+    mamba_ranking: "global" is a control, what a pruner does that knows nothing of groups: the best heads of all groups
+    stay in their order, and the groups' B and C are dealt out to them evenly. A head that lands in another group's run
+    reads a B and C that it was not trained with.
+
+    Raises:
+        UsageError: the model cannot be pruned to the shape, or the importance does not rank enough blocks.
+    """
+    shape.check(config)
+    layers = _remaining(importance, config.pattern, shape.layers, keep or {})
+    of_kind = {kind: [block for block in layers if config.pattern[block] == kind] for kind in config.pattern}
+    widths = importance.widths
+    channels = {
+        block: _best(widths.mamba[block].norm(dim=0), shape.mamba_head_dim)
+        for block in of_kind.get(MAMBA, ())
+    }
+    groups = config.n_groups if mamba_ranking == "grouped" else 1
+    return Kept(
+        layers=layers,
+        hidden=_best(widths.hidden, shape.hidden),
+        neurons={block: _best(widths.neurons[block], shape.ffn) for block in of_kind.get(MLP, ())},
+        mamba_heads={
+            block: _best_of_groups(widths.mamba[block][:, list(kept)].norm(dim=1), shape.mamba_heads, groups)
+            for block, kept in channels.items()
+        },
+        mamba_channels=channels,
+        attention_heads={
+            block: _best_of_groups(
+                widths.attention_heads[block], shape.attention_heads, config.num_key_value_heads
+            )
+            for block in of_kind.get(ATTENTION, ())
+        },
+    )
+
+
+def droppable(pattern: str, gone: Collection[int], keep: Mapping[str, int]) -> list[int]:
+    """Blocks that remain and whose kind has more than must be kept."""
+    left = Counter(letter for block, letter in enumerate(pattern) if block not in gone)
+    return [
+        block
+        for block, letter in enumerate(pattern)
+        if block not in gone and left[letter] > keep.get(letter, 0)
+    ]
+
+
+def check_keep(pattern: str, layers: int, keep: Mapping[str, int]) -> None:
+    """UsageError unless `layers` blocks can remain with as many of each kind as `keep` says."""
+    for letter, count in keep.items():
+        if count > pattern.count(letter):
+            raise UsageError(
+                f"{count} blocks of kind {letter!r} are to be kept; the model has {pattern.count(letter)}",
+                remedy="keep fewer of them",
+            )
+    if sum(keep.values()) > layers:
+        raise UsageError(
+            f"{sum(keep.values())} blocks are to be kept by kind, and only {layers} in all",
+            remedy="keep fewer, or ask for more layers",
+        )
+
+
+def _remaining(importance: Importance, pattern: str, layers: int, keep: Mapping[str, int]) -> tuple[int, ...]:
+    check_keep(pattern, layers, keep)
+    gone: set[int] = set()
+    for block, _ in importance.layers:
+        if len(gone) < len(pattern) - layers and block in droppable(pattern, gone, keep):
+            gone.add(block)
+    if len(pattern) - len(gone) > layers:
+        raise UsageError(
+            f"{len(pattern) - layers} blocks have to go, and the importance ranks only {len(gone)} that may",
+            remedy=f"measure it down to {layers} layers, or keep fewer of a kind",
+        )
+    return tuple(block for block in range(len(pattern)) if block not in gone)
+
+
+def _best(scores: Tensor, count: int, first: int = 0) -> tuple[int, ...]:
+    """Indices of the `count` largest scores, ascending, counted from `first`."""
+    values = scores.tolist()
+    ranked = sorted(range(len(values)), key=lambda index: (-values[index], index))
+    return tuple(first + index for index in sorted(ranked[:count]))
+
+
+def _best_of_groups(scores: Tensor, count: int, groups: int) -> tuple[int, ...]:
+    """As many indices of each of `groups` equal runs, `count` in all."""
+    size = len(scores) // groups
+    return tuple(
+        index
+        for group, run in enumerate(scores.split(size))
+        for index in _best(run, count // groups, group * size)
+    )
