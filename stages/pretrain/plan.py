@@ -21,6 +21,6 @@ def plan(config: PretrainConfig) -> Plan:
         config,
         data={f"{source} (times read)": round(epochs, 2) for source, epochs in order.epochs().items()},
         warnings=[]
-        if data.validation
+        if data.validation_places(1)
         else ["no documents were held out: the run ends without a validation loss"],
     )

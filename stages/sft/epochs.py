@@ -1,11 +1,10 @@
-"""Epochs of chat data in steps: how often a source is read, how many steps that makes, the learning rate over them."""
+"""Epochs of chat data in steps: how often a source is read, how many steps that makes."""
 
 import math
 from collections.abc import Mapping
 
 from model.errors import UsageError
 from stages.common.sizes import LARGEST
-from stages.common.training.schedule import WarmupStableDecay
 from stages.common.training.steps import StepShape
 from stages.sft.config import SftConfig
 
@@ -26,14 +25,3 @@ def step_shape(config: SftConfig, rows_of_epoch: float) -> StepShape:
         )
     tokens = math.ceil(rows) * config.seq_len
     return StepShape.of(tokens, config.batch_tokens, seq_len=config.seq_len, micro_batch=config.micro_batch)
-
-
-def schedule(config: SftConfig, steps: StepShape) -> WarmupStableDecay:
-    """Linear warmup, then linear decay; the report gives neither rate nor shape."""
-    return WarmupStableDecay(
-        peak=config.learning_rate,
-        floor=config.final_learning_rate or config.learning_rate / 10,
-        total=steps.tokens,
-        warmup=round(config.warmup_fraction * steps.tokens),
-        decay=round(config.decay_fraction * steps.tokens),
-    )

@@ -1,24 +1,21 @@
 """`nano2 sft`: next-token training on what the assistant writes (report, section 3.2)."""
 
-from functools import partial
-from pathlib import Path
-
 import torch
 
-from model.artifact.staging import staged_directory
 from model.chat.template import TEMPLATE_PATH, read_template
 from model.loading import load
 from model.tokenizer import load_tokenizer
 from stages.common.config import WeightedPath
-from stages.common.data.chat.rows import prepare_chat
-from stages.common.data.packed_dataset import DATASET_FILE, read_description
+from stages.common.data.chat.run_rows import rows_of_run
+from stages.common.data.packed_dataset import read_description
 from stages.common.data.sources import resolve_sources
 from stages.common.stage import StageContext, StageResult
 from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import resolve_device
+from stages.common.training.schedule import warmup_decay
 from stages.common.training.session import train_on_rows
 from stages.sft.config import SftConfig
-from stages.sft.epochs import blend_of_epoch, schedule, step_shape
+from stages.sft.epochs import blend_of_epoch, step_shape
 
 
 def run(config: SftConfig, context: StageContext) -> StageResult:
@@ -26,7 +23,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     context.device = str(device)
     lm = load(config.model, device=device, dtype="float32")
 
-    rows = _rows(config, context)
+    rows = rows_of_run(config.data, config.model, config, context)
     data = TrainingData((WeightedPath(path=rows),))
     weights = {s.name: s.weight for s in resolve_sources((d.path, d.weight) for d in config.data)}
     blend = blend_of_epoch(data.row_counts, weights)
@@ -34,7 +31,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     order = data.order_of_blend(blend, steps.total_sequences, config.seed)
     torch.manual_seed(config.seed)
     result = train_on_rows(
-        lm, data, order, steps, schedule(config, steps), config, context, tokenizer=config.model
+        lm, data, order, steps, warmup_decay(config, steps.tokens), config, context, tokenizer=config.model
     )
     if not load_tokenizer(config.model).chat_template:  # ours was trained, and is to be served
         (context.staging / TEMPLATE_PATH.name).write_text(read_template(), encoding="utf-8")
@@ -45,13 +42,3 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
         "trained_tokens": sum(source.trained_tokens or 0 for source in sources),
     }
     return result
-
-
-def _rows(config: SftConfig, context: StageContext) -> Path:
-    """The chats as packed rows in OUT.run: made once, whole or not at all, and there again after an interruption."""
-    rows = context.run_dir / "rows"
-    if not (rows / DATASET_FILE).is_file():
-        check = partial(context.check_stop, "chats are encoded anew")
-        with staged_directory(rows) as staging:
-            prepare_chat(config.data, config.model, config, staging, context.reporter, check=check)
-    return rows

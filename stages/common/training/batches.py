@@ -51,6 +51,10 @@ class Batch:
         return Batch(self.input_ids_BT.to(device), self.document_ids_BT.to(device), self.labels_BT.to(device))
 
 
+Place = tuple[str, int]
+"""Of a row: its source, and its number there."""
+
+
 class TrainingData:
     """The datasets of a run: one blended stream of rows to train on, and rows to validate on.
 
@@ -69,12 +73,14 @@ class TrainingData:
         self._sources: dict[str, PackedRows] = {}
         self.cut_documents: dict[str, tuple[int, int]] = {}
         self.phases: list[dict[str, float]] = [{} for _ in first.phases]
-        self.validation: list[PackedRows] = [d.validation for d in datasets if d.validation is not None]
+        self._validation: dict[str, PackedRows] = {}
         names = _distinct_names([item.path for item in paths])
         total = sum(item.weight for item in paths)
         for item, dataset, name in zip(paths, datasets, names, strict=True):
             prefix = f"{name}/" if len(datasets) > 1 else ""
             self._sources |= {prefix + source: rows for source, rows in dataset.sources.items()}
+            if dataset.validation is not None:
+                self._validation[f"{prefix}/validation"] = dataset.validation  # no source has such a name
             self.cut_documents |= {
                 prefix + source: (counts.cut_documents, counts.documents)
                 for source, counts in dataset.description.sources.items()
@@ -96,19 +102,26 @@ class TrainingData:
         """One blend, {source: weight}, from beginning to end."""
         return BlendedOrder(self.row_counts, [blend], total_sequences, seed, ())
 
-    def rows(self, places: Sequence[tuple[str, int]]) -> Batch:
-        """The rows at these (source, row) places."""
-        return Batch.of([self._sources[source][row] for source, row in places])
+    @property
+    def directories(self) -> dict[str, Path]:
+        """Where the rows of each source, and the held-out ones of each dataset, lie."""
+        return {name: rows.directory for name, rows in {**self._sources, **self._validation}.items()}
+
+    def rows(self, places: Sequence[Place]) -> Batch:
+        """The rows at these places."""
+        parts = self._sources | self._validation
+        return Batch.of([parts[source][row] for source, row in places])
+
+    def validation_places(self, tokens: int) -> list[Place]:
+        """Held-out rows: all of them, or about `tokens` evenly spread where it is not 0."""
+        rows = [(name, index) for name, part in self._validation.items() for index in range(len(part))]
+        wanted = min(len(rows), max(1, tokens // self.seq_len)) if tokens else len(rows)
+        return [rows[i] for i in np.linspace(0, len(rows) - 1, wanted).round().astype(int)] if rows else []
 
     def validation_batches(self, tokens: int, size: int) -> list[Batch]:
-        """Held-out rows in batches of `size`: all of them, or about `tokens` evenly spread where it is not 0."""
-        rows = [(part, index) for part in self.validation for index in range(len(part))]
-        wanted = min(len(rows), max(1, tokens // self.seq_len)) if tokens else len(rows)
-        picked = [rows[i] for i in np.linspace(0, len(rows) - 1, wanted).round().astype(int)] if rows else []
-        return [
-            Batch.of([part[index] for part, index in picked[start : start + size]])
-            for start in range(0, len(picked), size)
-        ]
+        """The rows of `validation_places` in batches of `size`."""
+        picked = self.validation_places(tokens)
+        return [self.rows(picked[start : start + size]) for start in range(0, len(picked), size)]
 
 
 class RowStream:
@@ -119,7 +132,7 @@ class RowStream:
 
     def batch(self, step: int) -> Batch:
         """The rows of step `step`, counted from 0."""
-        return self._data.rows(self._places(step, 0, self._shape.sequences))
+        return self._data.rows(self.places(step))
 
     def figures(self, step: int) -> dict[str, float]:
         """What a step's log line says of its data."""
@@ -127,13 +140,14 @@ class RowStream:
 
     def describe(self, step: int, start: int, end: int) -> str:
         """The step and its rows `start` to `end` - 1, for `nano2 data show`."""
-        places = [f"{source}[{row}]" for source, row in self._places(step, start, end)]
+        places = [f"{source}[{row}]" for source, row in self.places(step)[start:end]]
         shown = ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
         return f"step {step + 1}, rows {shown}"
 
-    def _places(self, step: int, start: int, end: int) -> list[tuple[str, int]]:
+    def places(self, step: int) -> list[Place]:
+        """Where the rows of step `step` lie."""
         first = step * self._shape.sequences
-        return [self._order[first + offset] for offset in range(start, end)]
+        return [self._order[first + offset] for offset in range(self._shape.sequences)]
 
 
 def _refuse_mixture(first: PackedDataset, other: PackedDataset, first_path: Path, other_path: Path) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stages.common.training.settings import ScheduleSettings
+
 
 @dataclass(frozen=True)
 class WarmupStableDecay:
@@ -36,3 +38,14 @@ def constant(learning_rate: float) -> Callable[[int], float]:
 def constant_after_warmup(learning_rate: float, warmup_steps: int) -> Callable[[int], float]:
     """Of a step's number, counted from 1: linear from 0 over `warmup_steps`, then the same rate for every step."""
     return lambda step: learning_rate * min(1.0, step / warmup_steps) if warmup_steps else learning_rate
+
+
+def warmup_decay(settings: ScheduleSettings, tokens: int) -> WarmupStableDecay:
+    """Of a run of so many tokens, the schedule that its settings give as shares."""
+    return WarmupStableDecay(
+        peak=settings.learning_rate,
+        floor=settings.final_learning_rate or settings.learning_rate / 10,
+        total=tokens,
+        warmup=round(settings.warmup_fraction * tokens),
+        decay=round(settings.decay_fraction * tokens),
+    )

@@ -1,8 +1,8 @@
 """Settings that every training stage shares. No torch here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.common.config import Cosmetic, DataPaths, Panel, StageConfig
 from stages.common.sizes import Size
@@ -28,6 +28,29 @@ class OptimizerSettings(StageConfig):
     clip: Annotated[float, Panel("Optimizer")] = Field(
         1.0, gt=0, description="Largest norm of a step's gradient."
     )
+
+
+class ScheduleSettings(StageConfig):
+    """A learning rate that rises, stays and decays, both linearly, over shares of the run's tokens."""
+
+    learning_rate: Annotated[float, Panel("Schedule")] = Field(gt=0, description="Peak learning rate.")
+    warmup_fraction: Annotated[float, Panel("Schedule")] = Field(
+        0.05, ge=0, le=1, description="Share of the tokens over which the learning rate rises from zero."
+    )
+    decay_fraction: Annotated[float, Panel("Schedule")] = Field(
+        0.95, ge=0, le=1, description="Share of the tokens, at the end, over which it decays."
+    )
+    final_learning_rate: Annotated[float | None, Panel("Schedule")] = Field(
+        None, gt=0, description="Where the decay ends; by default a tenth of the peak."
+    )
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.warmup_fraction + self.decay_fraction > 1 + 1e-9:
+            raise ValueError("warmup_fraction and decay_fraction together are more than 1")
+        if self.final_learning_rate is not None and self.final_learning_rate > self.learning_rate:
+            raise ValueError("final_learning_rate is above learning_rate")
+        return self
 
 
 class TrainingSettings(OptimizerSettings):

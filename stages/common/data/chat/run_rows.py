@@ -1,0 +1,27 @@
+"""The chats of a run as packed rows in its OUT.run."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from model.artifact.staging import staged_directory
+from stages.common.config import WeightedPath
+from stages.common.data.chat.rows import prepare_chat
+from stages.common.data.chat.settings import ChatDataSettings
+from stages.common.data.packed_dataset import DATASET_FILE
+from stages.common.stage import StageContext
+
+
+def rows_of_run(
+    chats: Sequence[WeightedPath], tokenizer: Path, settings: ChatDataSettings, context: StageContext
+) -> Path:
+    """The dataset directory: made once, whole or not at all, and there again after an interruption.
+
+    `tokenizer` is a directory with the chat template that is trained. Errors as of `prepare_chat`.
+    """
+    rows = context.run_dir / "rows"
+    if not (rows / DATASET_FILE).is_file():
+        check = partial(context.check_stop, "chats are encoded anew")
+        with staged_directory(rows) as staging:
+            prepare_chat(chats, tokenizer, settings, staging, context.reporter, check=check)
+    return rows
