@@ -40,6 +40,11 @@ def figures(results: Results) -> Iterator[tuple[str, str, str, float, float | No
                 yield task, metric, rule, value, stderr if isinstance(stderr, float) else None
 
 
+def figure_name(task: str, metric: str, rule: str) -> str:
+    """What a figure is called among an artifact's metrics: `task/metric`, or `task/metric,filter`."""
+    return f"{task}/{metric}" if rule == "none" else f"{task}/{metric},{rule}"
+
+
 def figure_rows(results: Results, samples: Samples) -> list[Row]:
     """One row a task (or group) and metric: task, metric, value, stderr (None where there is none), n documents with it.
 

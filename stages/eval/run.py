@@ -4,26 +4,25 @@ from functools import partial
 from pathlib import Path
 
 from evals.callbacks import Callbacks
-from evals.evaluation import Evaluation, evaluate
-from evals.generation_settings import THINKING_SAMPLING
-from evals.lm import HybridEvalLM
+from evals.evaluation import Evaluation
 from evals.report import ReportPart, write_report
 from evals.response_cache import ResponseCache
-from evals.results import figure_rows, figures
+from evals.results import figure_name, figure_rows, figures
 from evals.stored import write_evaluation
-from evals.task_copies import RunSettings
+from model.loading import load
+from stages.common.evaluation.measuring import measure
+from stages.common.evaluation.tasks import take_tasks
 from stages.common.stage import StageContext, StageResult
 from stages.common.tables import table
 from stages.common.training.hardware import resolve_device
 from stages.eval.config import EvalConfig
-from stages.eval.tasks import take_tasks
 
 REPORT_FILE = "report.html"
 
 
 def run(config: EvalConfig, context: StageContext) -> StageResult:
     """Rows are tasks and metrics; the metrics are named `task/metric`."""
-    tasks = take_tasks(config)
+    tasks = take_tasks(config, config.model)
     model_hash = next(item.content_hash for item in context.inputs if item.field == "model")
     device = resolve_device(config.device)
     context.device = str(device)
@@ -31,36 +30,14 @@ def run(config: EvalConfig, context: StageContext) -> StageResult:
     with ResponseCache(_cache_file(config, context, model_hash), context.reporter.warn) as cache:
         if len(cache):
             context.reporter.log(f"{len(cache):,} answers are there already, in {cache.path}")
-        lm = HybridEvalLM.from_artifact(
+        evaluation = measure(
+            load(config.model, device, config.dtype),
             config.model,
-            device=str(device),
-            dtype=config.dtype,
-            chat=config.apply_chat_template,
-            max_length=config.max_length,
-            batch_tokens=config.batch_tokens,
-            batch_rows=config.batch_rows,
-            think_end=config.think_end if config.apply_chat_template else None,
-            thinking=config.thinking,
-            thinking_sampling=THINKING_SAMPLING,
-            seed=config.seed,
-            cache=cache,
-            identity=model_hash,
-            callbacks=Callbacks(context.reporter.progress, context.reporter.warn, check),
-        )
-        evaluation = evaluate(
-            lm,
+            config,
             tasks,
-            limit=config.limit,
-            num_fewshot=config.num_fewshot,
-            settings=RunSettings(
-                generation=config.gen,
-                repeats=config.repeats,
-                budgets=config.budgets,
-                grace=config.thinking_grace,
-                chat=config.apply_chat_template,
-                check=check,
-            ),
-            seed=config.seed,
+            identity=model_hash,
+            cache=cache,
+            callbacks=Callbacks(context.reporter.progress, context.reporter.warn, check),
         )
     _warn_of_what_had_no_effect(config, context, evaluation)
     write_evaluation(context.staging, evaluation, samples=config.samples)
@@ -116,7 +93,7 @@ def _result(context: StageContext, evaluation: Evaluation) -> StageResult:
             context.reporter.output(table(title, rows))
     return StageResult(
         metrics={
-            f"{task}/{metric}" if rule == "none" else f"{task}/{metric},{rule}": value
+            figure_name(task, metric, rule): value
             for task, metric, rule, value, _ in figures(evaluation.results)
         },
         rows=figure_rows(evaluation.results, evaluation.samples),

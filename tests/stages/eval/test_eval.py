@@ -340,7 +340,7 @@ def test_tasks_are_read_once(artifact: Path, tmp_path: Path, monkeypatch: pytest
         read.append(arguments)
         return load_tasks(*arguments)
 
-    monkeypatch.setattr("stages.eval.tasks.load_tasks", counted)
+    monkeypatch.setattr("stages.common.evaluation.tasks.load_tasks", counted)
     run(tmp_path / "a", model=artifact, tasks=["nano2_piqa"], limit=2)
     assert len(read) == 1
     run(tmp_path / "a", model=artifact, tasks=["nano2_piqa"], limit=3)
