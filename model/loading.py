@@ -5,10 +5,12 @@ loaded, and every value is checked to be finite. Written files are what transfor
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from model.artifact.staging import write_json
 from model.artifact.weights import CheckpointFiles, save_weights
@@ -45,15 +47,20 @@ def load(
     config = read_config(directory)
     files = CheckpointFiles(directory)
     stored_as = match_tensors(config, files)
-    target = _dtype(dtype) if dtype is not None else _stored_dtype(directory, files, stored_as)
-    with torch.device("meta"):
-        lm = HybridLM(config, initialize=False)
+    target = _dtype(dtype) if dtype is not None else stored_dtype(files, stored_as)
     tensors = {
         # A copy: the tensors as read are views of the file, which may be replaced while the model lives.
         name: files.tensor(key, require_finite=True).to(device=device, dtype=target, copy=True)
         for name, key in stored_as.items()
     }
-    lm.load_state_dict(tensors, assign=True)
+    return assembled(config, tensors)
+
+
+def assembled(config: HybridConfig, tensors: Mapping[str, Tensor]) -> HybridLM:
+    """The model of these parameters, which are shared and not copied, in evaluation mode."""
+    with torch.device("meta"):
+        lm = HybridLM(config, initialize=False)
+    lm.load_state_dict(dict(tensors), assign=True)
     return lm.eval()
 
 
@@ -120,8 +127,9 @@ def _parameter_name(key: str) -> str:
     return "backbone." + key.removeprefix("model.") if key.startswith("model.") else key
 
 
-def _stored_dtype(directory: Path, files: CheckpointFiles, stored_as: dict[str, str]) -> torch.dtype:
-    raw = _read_json(directory / CONFIG_FILE)
+def stored_dtype(files: CheckpointFiles, stored_as: Mapping[str, str]) -> torch.dtype:
+    """The dtype of a checkpoint's weights: the one that config.json names, else that of the embeddings."""
+    raw = _read_json(files.directory / CONFIG_FILE)
     named = raw.get("dtype") or raw.get("torch_dtype")
     return DTYPES[named] if named in DTYPES else files.dtype(stored_as["backbone.embeddings.weight"])
 

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read and checked without touching the tensors.
+"""The header of a safetensors file, read and checked without touching the tensors, or made before there are any.
 
 Layout: 8 bytes with the header's length N (little endian), N bytes of JSON, then the tensors' bytes
 without gaps. The JSON maps a tensor's name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets
@@ -8,7 +8,8 @@ safetensors repository.
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,29 @@ DTYPES: dict[str, tuple[str, int]] = {  # the format's name: torch's name, bytes
     "BOOL": ("bool", 1),
 }
 
+_WIDTHS = dict(DTYPES.values())
+_NAMES = {torch_name: name for name, (torch_name, _) in DTYPES.items()}
+
+_LAYOUT = (
+    *("uint64", "int64", "float64", "float32", "uint32", "int32", "bfloat16", "float16", "uint16", "int16"),
+    *("float8_e4m3fn", "float8_e5m2", "int8", "uint8", "bool"),
+)
+"""Dtypes in the order in which the library lays tensors out, the widest first, so that each is aligned."""
+
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file: torch's name of its dtype, its shape, its size in bytes."""
+    """One tensor of a file: torch's name of its dtype, its shape, its size in bytes, the byte at which it begins."""
 
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+    start: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, dtype: str, shape: tuple[int, ...]) -> "TensorInfo":
+        """A tensor that is yet to be written."""
+        return cls(dtype, shape, math.prod(shape) * _WIDTHS[dtype])
 
     @property
     def count(self) -> int:
@@ -72,6 +88,24 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return _parse(path, text, size - 8 - length)
 
 
+def make_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, list[str]]:
+    """What the safetensors library would write before these tensors, to the byte, and the order in which they follow."""
+    order = sorted(tensors, key=lambda name: (_LAYOUT.index(tensors[name].dtype), name))
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        info = tensors[name]
+        begin, end = end, end + info.nbytes
+        entries[name] = {
+            "dtype": _NAMES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, order
+
+
 def _parse(path: Path, text: bytes, data_bytes: int) -> dict[str, TensorInfo]:
     try:
         header = json.loads(text, object_pairs_hook=lambda pairs: _unique(path, pairs))
@@ -96,7 +130,8 @@ def _parse(path: Path, text: bytes, data_bytes: int) -> dict[str, TensorInfo]:
         expected = end
     if expected != data_bytes:
         raise _damaged(path, f"holds {data_bytes - expected} bytes more than its header describes")
-    return {name: info for name, (info, _, _) in spans.items()}
+    data_start = 8 + len(text)
+    return {name: replace(info, start=data_start + begin) for name, (info, begin, _) in spans.items()}
 
 
 def _span(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:

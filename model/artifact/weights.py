@@ -3,7 +3,8 @@
     model.safetensors
     model-00001-of-00003.safetensors ... and model.safetensors.index.json, which maps each tensor to its shard
 
-Writing is deterministic to the byte and holds one shard in memory; reading opens files lazily. No pickle.
+Writing is deterministic to the byte and holds one shard in memory (`streaming` a piece of a tensor); reading opens files
+lazily. No pickle.
 """
 
 import errno
@@ -14,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 from model.artifact.provenance import read_provenance, verify_files
 from model.artifact.safetensors_header import TensorInfo, read_header
-from model.artifact.staging import write_json
+from model.artifact.sharding import (
+    INDEX_FILE,
+    MAX_SHARD_BYTES,
+    WEIGHTS_FILE,
+    fill_shards,
+    shard_names,
+    write_index,
+)
 from model.errors import ArtifactError
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -29,7 +35,7 @@ def save_weights(
     tensors: "Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]",
     directory: Path,
     *,
-    max_shard_bytes: int = 5_000_000_000,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write tensors into a (staging) directory as one file, or as shards of at most `max_shard_bytes`.
 
@@ -46,7 +52,7 @@ def save_weights(
     else:
         pairs = tensors
     shards: list[dict[str, TensorInfo]] = []
-    for shard in _fill_shards(pairs, max_shard_bytes):
+    for shard in fill_shards(pairs, max_shard_bytes):
         shards.append({key: _info(tensor) for key, tensor in shard.items()})
         save_tensors(shard, directory / _unnamed_shard(len(shards)))
 
@@ -56,19 +62,10 @@ def save_weights(
         raise ValueError("there are no tensors to save")
     if len(keys) < len(infos):
         raise ValueError("a tensor's key came twice")
-    if len(shards) == 1:
-        (directory / _unnamed_shard(1)).rename(directory / WEIGHTS_FILE)
-        return
-    weight_map: dict[str, str] = {}
-    for number, shard_infos in enumerate(shards, start=1):
-        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    names = shard_names(len(shards))
+    for number, name in enumerate(names, start=1):
         (directory / _unnamed_shard(number)).rename(directory / name)
-        weight_map |= dict.fromkeys(shard_infos, name)
-    metadata = {
-        "total_parameters": sum(info.count for _, info in infos),
-        "total_size": sum(info.nbytes for _, info in infos),
-    }
-    write_json(directory / INDEX_FILE, {"metadata": metadata, "weight_map": weight_map})
+    write_index(dict(zip(names, shards, strict=True)), directory)
 
 
 class CheckpointFiles:
@@ -140,6 +137,27 @@ class CheckpointFiles:
             _refuse_non_finite(key, tensor, path)
         return tensor
 
+    def elements(self, key: str, start: int, stop: int) -> "torch.Tensor":
+        """[stop - start] elements of a tensor's flat content, for tensors larger than the memory: no page of the file stays.
+
+        A NaN or infinity among them is an ArtifactError.
+        """
+        import torch
+
+        path, info = self.file(key), self.info(key)
+        read = torch.empty(stop - start, dtype=self.dtype(key))
+        buffer = read.view(torch.uint8).numpy().data
+        try:
+            with path.open("rb") as file:
+                file.seek(info.start + start * read.itemsize)
+                count = file.readinto(buffer)
+        except OSError as error:
+            raise _damaged(path, f"cannot be read at tensor {key} ({error.strerror})") from error
+        if count < read.nbytes:
+            raise _damaged(path, f"is cut short in tensor {key}")
+        _refuse_non_finite(key, read, path)
+        return read
+
     def tensors(self, *, require_finite: bool = False) -> "Iterator[tuple[str, torch.Tensor]]":
         """All tensors, one at a time, in order of key."""
         for key in self.keys():
@@ -162,23 +180,6 @@ class CheckpointFiles:
         for key, path in self._file.items():
             if key not in weight_map:
                 raise _damaged(index, f"does not list tensor {key}, which {path.name} holds")
-
-
-def _fill_shards(
-    pairs: "Iterable[tuple[str, torch.Tensor]]", max_shard_bytes: int
-) -> "Iterator[dict[str, torch.Tensor]]":
-    shard: dict[str, torch.Tensor] = {}
-    size = 0
-    for key, tensor in pairs:
-        if key in shard:
-            raise ValueError(f"tensor {key} came twice")
-        if shard and size + tensor.nbytes > max_shard_bytes:
-            yield shard
-            shard, size = {}, 0
-        shard[key] = tensor
-        size += tensor.nbytes
-    if shard:
-        yield shard
 
 
 def save_tensors(shard: "Mapping[str, torch.Tensor]", path: Path) -> None:
@@ -205,7 +206,7 @@ def save_tensors(shard: "Mapping[str, torch.Tensor]", path: Path) -> None:
 
 
 def _info(tensor: "torch.Tensor") -> TensorInfo:
-    return TensorInfo(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.nbytes)
+    return TensorInfo.of(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
 def _unnamed_shard(number: int) -> str:
