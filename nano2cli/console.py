@@ -22,6 +22,7 @@ from stages.common.stage import StageOutcome
 from stages.common.tables import lay_out
 
 _PIPE_WIDTH = 160  # columns of a table that is not shown on a terminal
+_PLAN_ROWS = 20  # of a plan's table that are shown to people
 
 
 @contextmanager
@@ -88,9 +89,15 @@ class ResultConsole:
                 table.add_row(Text("  " + format_label(name)), Text(format_figure(name, value)))
         if plan.peak_bytes is not None:
             table.add_row(Text("peak memory", style="bold"), Text(format_bytes(plan.peak_bytes)))
+        if plan.disk_bytes is not None:
+            table.add_row(Text("on disk", style="bold"), Text(format_bytes(plan.disk_bytes)))
         if plan.seconds is not None:
             table.add_row(Text("time", style="bold"), Text(format_duration(plan.seconds)))
         self.console.print(table)
+        if plan.rows:
+            self.console.print(_rows(plan.rows[:_PLAN_ROWS]))
+        if hidden := len(plan.rows[_PLAN_ROWS:]):
+            self.output(f"and {hidden} more, which --json lists")
         for warning in plan.warnings:
             self.output(f"warning: {warning}")
 
