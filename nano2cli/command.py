@@ -142,7 +142,7 @@ def _work(stage: Stage, flags: RunFlags, values: dict[str, Any], stream: Any, pa
 
     config = build_config(stage, flags.config, values)
     results = None if flags.json else ResultConsole(stream)
-    if flags.plan and (plan := stage.call_plan(config)):
+    if flags.plan and (plan := stage.call_plan(config, flags.out)):
         payload.update(status="planned", plan=plan.model_dump(mode="json"))
         if results:
             results.plan(plan)

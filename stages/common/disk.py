@@ -1,6 +1,12 @@
-"""Tells a full disk from every other failure."""
+"""Is there room on the disk? Asked before a run, and told from every other failure after it."""
 
 import errno
+import os
+import shutil
+from pathlib import Path
+
+from stages.common.plan import Plan
+from stages.common.sizes import format_bytes
 
 _WORDS = ("no space left on device", "disk quota exceeded", "os error 28")
 
@@ -17,3 +23,19 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def with_free_space(plan: Plan, out: Path) -> Plan:
+    """The plan with the space that is free where `out` will lie, and a refusal if that is less than it takes."""
+    if plan.disk_bytes is None:
+        return plan
+    folder = next(parent for parent in Path(os.path.realpath(out)).parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    refusals = list(plan.refusals)
+    if free < plan.disk_bytes:
+        refusals.append(
+            f"{out} takes {format_bytes(plan.disk_bytes)} and {folder} has {format_bytes(free)} free: "
+            "free some space, or choose an -o on another disk"
+        )
+    sections = {**plan.sections, "Disk": {"free_bytes": free}}
+    return plan.model_copy(update={"sections": sections, "refusals": refusals})

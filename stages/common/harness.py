@@ -115,7 +115,7 @@ class _ArtifactRun:
             if outcome := self._reuse(overwrite):
                 return outcome
             verify_inputs(self.inputs)
-            _refuse_plan(self.stage.call_plan(self.config))
+            _refuse_plan(self.stage.call_plan(self.config, self.out))
             if stop:
                 self._interrupted("nothing was done yet; the same command starts over")
             resuming = directory.begin(

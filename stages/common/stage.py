@@ -9,6 +9,7 @@ from typing import Any
 
 from model.errors import InterruptedRunError, Nano2Error
 from stages.common.config import StageConfig
+from stages.common.disk import with_free_space
 from stages.common.inputs import HashedInput
 from stages.common.plan import Plan
 from stages.common.reporter import Reporter
@@ -41,9 +42,10 @@ class Stage:
             raise TypeError(f"{self.run} returned {type(result).__name__} instead of a StageResult")
         return result
 
-    def call_plan(self, config: StageConfig) -> Plan | None:
-        """The stage's estimate, or None where there is nothing to plan."""
-        return load_target(self.plan)(config) if self.plan else None
+    def call_plan(self, config: StageConfig, out: Path | None = None) -> Plan | None:
+        """The stage's estimate, or None where there is nothing to plan. With `out` the free space there is compared, too."""
+        plan: Plan | None = load_target(self.plan)(config) if self.plan else None
+        return with_free_space(plan, out) if plan and out else plan
 
 
 def load_target(target: str) -> Any:
