@@ -31,25 +31,33 @@ def _dump_task(name: str, info: SerializationInfo) -> Any:
     return info.context(Path(name), None) if info.context and Path(name).is_file() else name
 
 
+TASKS = Panel("Tasks")
+
 TaskName = Annotated[str, PlainSerializer(_dump_task)]
 
 
 class EvaluationSettings(StageConfig):
     """The tasks of an evaluation and how they are run, whatever the model."""
 
-    tasks: Annotated[tuple[TaskName, ...], BeforeValidator(parse_names)] = Field(
+    tasks: Annotated[tuple[TaskName, ...], BeforeValidator(parse_names), TASKS] = Field(
         min_length=1,
         description="Names of tasks, groups or tags, YAML files, or jsonl files of chats; separated by commas.",
     )
-    include: tuple[InputPath, ...] = Field((), description="Directory with task YAMLs of your own.")
-    limit: int | None = Field(None, ge=1, le=2**31, description="Only the first N documents of each task.")
-    num_fewshot: int | None = Field(
+    include: Annotated[tuple[InputPath, ...], TASKS] = Field(
+        (), description="Directory with task YAMLs of your own."
+    )
+    limit: Annotated[int | None, TASKS] = Field(
+        None, ge=1, le=2**31, description="Only the first N documents of each task."
+    )
+    num_fewshot: Annotated[int | None, TASKS] = Field(
         None, ge=0, description="Worked examples before each question; by default what the task says."
     )
-    repeats: int = Field(
+    repeats: Annotated[int, TASKS] = Field(
         1, ge=1, le=1024, description="Answers to each item: mean, standard error by item, pass@k."
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the worked examples and of sampled answers.")
+    seed: Annotated[int, TASKS] = Field(
+        0, ge=0, lt=2**32, description="Seed of the worked examples and of sampled answers."
+    )
 
     apply_chat_template: Annotated[bool, Panel("Chat")] = Field(
         False, description="Ask through the model's chat template."

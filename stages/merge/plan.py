@@ -1,0 +1,64 @@
+"""What a merge will take: bytes read and written, and the memory of a sweep's evaluations."""
+
+from model.artifact.provenance import read_provenance
+from model.loading import DTYPES
+from stages.common.plan import Plan, PlanValue
+from stages.merge.config import MergeConfig
+from stages.merge.merging import PIECE, Merge
+from stages.merge.sources import Sources, read_sources
+
+_FLOAT64_BYTES = 8
+_PROCESS_BYTES = 400 << 20
+"""Python and PyTorch with nothing loaded."""
+
+
+def plan(config: MergeConfig) -> Plan:
+    """Compares the models, too, by their headers: what does not fit together is refused before anything is read."""
+    sources = read_sources([item.path for item in config.model], verify_hashes=False)
+    merge = Merge(sources, config.method, config.weights, DTYPES.get(config.dtype or ""))
+    written = sum(info.nbytes for info in merge.tensors.values())
+    estimate = Plan(
+        title=f"{config.method} merge of {len(sources.models)} models",
+        sections={
+            "Parameters": {"total": sum(info.count for info in merge.tensors.values())},
+            "Files": {"read_bytes": _read_bytes(config, sources), "written_bytes": written},
+        },
+        peak_bytes=_PROCESS_BYTES + PIECE * _FLOAT64_BYTES * (len(sources.models) + 3),
+        disk_bytes=written,
+    )
+    return _with_sweep(config, sources, merge, estimate) if config.alphas else estimate
+
+
+def _read_bytes(config: MergeConfig, sources: Sources) -> int:
+    """Slerp reads a tensor twice; what a nano2.json records is read once more, to compare it."""
+    recorded = sum(
+        model.files.total_bytes for model in sources.models if read_provenance(model.directory) is not None
+    )
+    merges = len(config.alphas) + 1
+    return recorded + sources.total_bytes * merges * (2 if config.method == "slerp" else 1)
+
+
+def _with_sweep(config: MergeConfig, sources: Sources, merge: Merge, estimate: Plan) -> Plan:
+    from stages.common.evaluation.planning import planned_memory, planned_work, weights_refusals
+    from stages.common.evaluation.scoring import check_ranking
+    from stages.common.evaluation.tasks import plan_tasks, single_tasks
+    from stages.common.training.hardware import available_bytes, resolve_device
+
+    tasks = single_tasks(plan_tasks(config, config.model[0].path))
+    check_ranking(tasks, config.best_by)
+    device = resolve_device(config.device)
+    available = available_bytes(device)
+    memory = planned_memory(config, sources.config, str(merge.dtype).removeprefix("torch."))
+    sections: dict[str, dict[str, PlanValue]] = {
+        **estimate.sections,
+        "Sweep": {"evaluations": len(config.alphas)},
+        **planned_work(config, tasks),
+        "Memory": {**memory, "available_bytes": available},
+    }
+    return estimate.model_copy(
+        update={
+            "sections": sections,
+            "peak_bytes": (estimate.peak_bytes or 0) + sum(memory.values()),
+            "refusals": weights_refusals(memory, available, device),
+        }
+    )
