@@ -45,10 +45,15 @@ class Shape:
         )
 
     def applied(self, config: HybridConfig, pattern: str) -> HybridConfig:
-        """The config of a model of this shape, pruned from one of `config`; `pattern` holds the blocks that stay."""
+        """The config of a model of this shape, pruned from one of `config`; `pattern` holds the blocks that stay.
+
+        The norms' epsilon grows as the Mamba width shrinks, see `slicing`.
+        """
+        mamba_width = self.mamba_heads * self.mamba_head_dim
         return config.model_copy(
             update={
                 "pattern": pattern,
+                "layer_norm_epsilon": config.layer_norm_epsilon * (config.mamba_width / mamba_width),
                 "hidden_size": self.hidden,
                 "intermediate_size": self.ffn,
                 "mamba_num_heads": self.mamba_heads,

@@ -6,16 +6,23 @@ tensors that share an axis are sliced alike. B and C of a Mamba block, keys, val
 A norm over fewer channels divides by another root mean square. What stays keeps its scale: with e the measured energy
 of the norm's channels (`importance/widths.py`), the norm's weight is multiplied by
 
-    sqrt(mean of e over the channels that stay / mean of e over all)
+    sqrt(r),    r = mean of e over the channels that stay / mean of e over all
 
 of a gated norm, by the means over the group where a head goes and over the group that it comes from. Where what goes
-was always zero, the norm's output stays the same but for its epsilon. Neither the report nor ModelOpt does this.
+was always zero, r is D / D' or E / E', and the network shall compute what it did before, its epsilons included. So the
+epsilon, one for all norms, becomes eps E / E', and whatever writes to the residual stream, which norms alone read, is
+multiplied by k with k^2 = (E / E') (D' / D): then
 
-Shapes: D hidden size, E Mamba width (heads H times channels P), G groups, N state size.
+    sqrt(r) k x / sqrt(mean over D' of (k x)^2 + eps E / E')  =  x / sqrt(mean over D of x^2 + eps)
+
+and the same for a gated norm with k = 1. Neither the report nor ModelOpt corrects the scale.
+
+Shapes: D hidden size, E Mamba width (heads H times channels P), D' and E' after pruning.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -53,6 +60,18 @@ _AXES: dict[str, tuple[str, ...]] = {
     "mixer.down_proj.bias": ("hidden",),
 }
 """Of each parameter, those of a block without their prefix, the names of its axes; "" is never cut."""
+
+_PRE_NORMS = ("norm.weight", "backbone.norm_f.weight")
+
+_WRITERS = (
+    "backbone.embeddings.weight",
+    "mixer.out_proj.weight",
+    "mixer.out_proj.bias",
+    "mixer.o_proj.weight",
+    "mixer.down_proj.weight",
+    "mixer.down_proj.bias",
+)
+"""What adds to the residual stream."""
 
 _OF_BLOCK = "backbone.layers."
 
@@ -97,9 +116,8 @@ def sliced(
         for dim, axis in enumerate(_AXES[parameter]):
             if axis and len(indices[axis]) < tensor.shape[dim]:
                 tensor = tensor.index_select(dim, indices[axis])
-        if parameter.endswith(("norm.weight", "norm_f.weight")):
-            tensor = _rescaled(tensor, _scale(config, kept, importance.widths, block, parameter))
-        yield new_name, tensor
+        scale = _scale(config, kept, importance.widths, block, parameter)
+        yield new_name, tensor if scale is None else (tensor.double() * scale).to(tensor.dtype)
 
 
 def _split(name: str) -> tuple[int | None, str]:
@@ -135,31 +153,35 @@ def _flat(heads: Sequence[int], channels: Sequence[int], head_dim: int) -> Tenso
 
 def _scale(
     config: HybridConfig, kept: Kept, widths: Widths, block: int | None, parameter: str
-) -> Tensor | None:
-    """What a norm's weight is multiplied by, None where the norm loses nothing."""
-    if block is not None and parameter == "mixer.norm.weight":
-        energy_HP, heads = widths.gated_energy[block], torch.tensor(kept.mamba_heads[block])
-        stays_hp = energy_HP[heads][:, list(kept.mamba_channels[block])]
-        if stays_hp.numel() == energy_HP.numel():
-            return None
-        before_h = _group_means(energy_HP, config.n_groups)[heads]
-        after_h = _group_means(stays_hp, config.n_groups)
-        return _ratio(after_h, before_h)[:, None].expand(stays_hp.shape).flatten()
-    energy_D = widths.residual_energy[config.num_hidden_layers if block is None else block]
-    if len(kept.hidden) == len(energy_D):
+) -> Tensor | float | None:
+    """What a parameter is multiplied by; None where it stays as it is."""
+    if parameter == "mixer.norm.weight":
+        assert block is not None
+        return _gated_scale(config, kept, widths.gated_energy[block], block)
+    if parameter in _PRE_NORMS:
+        energy_D = widths.residual_energy[config.num_hidden_layers if block is None else block]
+        return None if len(kept.hidden) == len(energy_D) else _ratio(energy_D[list(kept.hidden)], energy_D)
+    if parameter in _WRITERS:
+        epsilon = sliced_config(config, kept).layer_norm_epsilon / config.layer_norm_epsilon
+        scale = math.sqrt(epsilon * len(kept.hidden) / config.hidden_size)
+        return None if scale == 1 else scale
+    return None
+
+
+def _gated_scale(config: HybridConfig, kept: Kept, energy_HP: Tensor, block: int) -> Tensor | None:
+    """[E'] for the weight of a Mamba block's norm."""
+    heads = torch.tensor(kept.mamba_heads[block])
+    stays_hp = energy_HP[heads][:, list(kept.mamba_channels[block])]
+    if stays_hp.numel() == energy_HP.numel():
         return None
-    return _ratio(energy_D[list(kept.hidden)].mean(), energy_D.mean())
-
-
-def _group_means(energy_HP: Tensor, groups: int) -> Tensor:
-    """[H] the mean over the group that each head is in."""
-    return energy_HP.reshape(groups, -1).mean(1).repeat_interleave(len(energy_HP) // groups)
+    before_Ge, after_Ge = energy_HP.view(config.n_groups, -1), stays_hp.view(config.n_groups, -1)
+    came_from = heads // (config.mamba_num_heads // config.n_groups)
+    goes_to = torch.arange(len(heads)) // (len(heads) // config.n_groups)
+    scale_h = _ratio(after_Ge[goes_to], before_Ge[came_from])
+    return scale_h.repeat_interleave(stays_hp.shape[1])
 
 
 def _ratio(after: Tensor, before: Tensor) -> Tensor:
-    """Root of after / before; 1 where nothing was measured to flow."""
-    return torch.where(before > 0, after / before, torch.ones_like(before)).sqrt()
-
-
-def _rescaled(weight: Tensor, scale: Tensor | None) -> Tensor:
-    return weight if scale is None else (weight.double() * scale).to(weight.dtype)
+    """Root of the ratio of the means over the last axis, in float64; 1 where nothing was measured to flow."""
+    after, before = after.double().mean(-1), before.double().mean(-1)
+    return torch.where(before > 0, after / before, 1.0).sqrt()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from model.hybrid import Block, HybridLM
 from model.layers.attention import Attention
 from model.layers.mamba2 import Mamba2
+from model.layers.mlp import MLP
 from model.layers.norm import RMSNorm
 from stages.common.training.batches import Batch
 from stages.prune.importance.aggregation import MeanSquare, Scores
@@ -80,7 +81,7 @@ class WidthMeter:
             elif isinstance(mixer, Attention):
                 self._watch_attention(mixer, scores)
             else:
-                self._on_output(mixer.up_proj, lambda _, up_BTF, s=scores: s.add(up_BTF, self._real_BT))
+                self._watch_mlp(mixer, scores)
         self._watch_norm(self._lm.backbone.norm_f, *norms[-1])
         return self
 
@@ -95,24 +96,26 @@ class WidthMeter:
         self._lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)
 
     def result(self) -> Widths:
-        of_kind: dict[type, dict[int, Tensor]] = {}
-        for number, (block, scores) in enumerate(zip(self._lm.backbone.layers, self._mixers, strict=True)):
-            of_kind.setdefault(type(block.mixer), {})[number] = scores.result()
-        mamba, attention = of_kind.pop(Mamba2, {}), of_kind.pop(Attention, {})
-        (neurons,) = of_kind.values() or ({},)
+        def of_kind(kind: type[nn.Module]) -> dict[int, Tensor]:
+            return {number: self._mixers[number].result() for number in self._numbers(kind)}
+
         return Widths(
             hidden=torch.stack([scores.result() for scores, _ in self._norms]).sum(0),
-            neurons=neurons,
-            mamba=mamba,
-            attention_heads={number: score_qh.norm(dim=1) for number, score_qh in attention.items()},
+            neurons=of_kind(MLP),
+            mamba=of_kind(Mamba2),
+            attention_heads={number: score_qh.norm(dim=1) for number, score_qh in of_kind(Attention).items()},
             residual_energy=torch.stack([energy.result() for _, energy in self._norms]),
-            gated_energy={number: self._gated[number].result() for number in mamba},
+            gated_energy={number: self._gated[number].result() for number in self._numbers(Mamba2)},
         )
+
+    def _numbers(self, kind: type[nn.Module]) -> list[int]:
+        """Numbers of the blocks with a mixer of this kind."""
+        return [n for n, block in enumerate(self._lm.backbone.layers) if isinstance(block.mixer, kind)]
 
     def _watch_norm(self, norm: RMSNorm, scores: Scores, energy: MeanSquare) -> None:
         def count(args: tuple[Any, ...], out_BTD: Tensor) -> None:
             scores.add(out_BTD, self._real_BT)
-            energy.add(_normalized(args[0], norm.eps), self._real_BT)
+            energy.add(_normalized(args[0]), self._real_BT)
 
         self._on_output(norm, count)
 
@@ -124,7 +127,7 @@ class WidthMeter:
 
         def count_gated(args: tuple[Any, ...], _: Tensor) -> None:
             gated_BTE = args[0].float() * nn.functional.silu(args[1].float())
-            normal_BTGd = _normalized(gated_BTE.unflatten(-1, (groups, -1)), mixer.norm.eps)
+            normal_BTGd = _normalized(gated_BTE.unflatten(-1, (groups, -1)))
             energy.add(normal_BTGd.flatten(2).unflatten(-1, (heads, -1)), self._real_BT)
 
         self._on_output(mixer.in_proj, count_x)
@@ -136,11 +139,15 @@ class WidthMeter:
 
         self._on_output(mixer.o_proj, count)
 
+    def _watch_mlp(self, mixer: MLP, scores: Scores) -> None:
+        self._on_output(mixer.up_proj, lambda _, out_BTF: scores.add(out_BTF, self._real_BT))
+
     def _on_output(self, module: nn.Module, count: Callable[[tuple[Any, ...], Tensor], None]) -> None:
         self._hooks.append(module.register_forward_hook(lambda _, args, out: count(args, out)))
 
 
-def _normalized(x: Tensor, eps: float) -> Tensor:
-    """x over the root mean square of its last axis, in float32."""
+def _normalized(x: Tensor) -> Tensor:
+    """x over the root mean square of its last axis, in float32; 0 where all of it is 0."""
     x = x.float()
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    tiny = torch.finfo(x.dtype).tiny
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True).clamp(min=tiny))
