@@ -10,8 +10,8 @@ from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import resolve_sources
 from stages.common.plan import Plan, PlanValue
 from stages.common.preferences.encoding import encode_answers
-from stages.common.preferences.estimate import MEASURED, estimate_pairs, with_passes
-from stages.common.training.planning import training_plan
+from stages.common.preferences.estimate import MEASURED, estimate_pairs
+from stages.common.training.planning import training_plan, with_passes
 from stages.common.training.steps import StepShape
 from stages.dpo.config import DpoConfig
 

@@ -2,11 +2,9 @@
 
 import torch
 
-from model.chat.template import TEMPLATE_PATH, read_template
 from model.loading import load
-from model.tokenizer import load_tokenizer
 from stages.common.config import WeightedPath
-from stages.common.data.chat.run_rows import rows_of_run
+from stages.common.data.chat.run_rows import keep_template, rows_of_run
 from stages.common.data.packed_dataset import read_description
 from stages.common.data.sources import resolve_sources
 from stages.common.stage import StageContext, StageResult
@@ -33,8 +31,7 @@ def run(config: SftConfig, context: StageContext) -> StageResult:
     result = train_on_rows(
         lm, data, order, steps, warmup_decay(config, steps.tokens), config, context, tokenizer=config.model
     )
-    if not load_tokenizer(config.model).chat_template:  # ours was trained, and is to be served
-        (context.staging / TEMPLATE_PATH.name).write_text(read_template(), encoding="utf-8")
+    keep_template(config.model, context.staging)
     sources = read_description(rows).sources.values()
     result.metrics |= {
         "rows": sum(source.rows for source in sources),

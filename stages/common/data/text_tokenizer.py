@@ -124,18 +124,24 @@ def token_bytes(tokenizer: Tokenizer | Path) -> list[bytes]:
 
 def refuse_other_tokenizer(data: Path, model: Path) -> None:
     """UsageError unless the tokenizers of a dataset and of a model give every token the same id."""
-    theirs, ours = (load_backend(directory).get_vocab(with_added_tokens=True) for directory in (data, model))
-    if theirs == ours:
-        return
+    if difference := vocabulary_difference(data, model):
+        raise UsageError(
+            f"its tokenizer is not the model's: {difference}",
+            where=str(data),
+            remedy=f"prepare the data with --tokenizer {model}",
+        )
+
+
+def vocabulary_difference(here: Path, there: Path) -> str | None:
+    """The first token that has another id in a second directory's tokenizer, in words; None if every token has the same."""
+    ours, theirs = (load_backend(directory).get_vocab(with_added_tokens=True) for directory in (here, there))
+    if ours == theirs:
+        return None
     token = min(
-        (token for token in {*theirs, *ours} if theirs.get(token) != ours.get(token)),
-        key=lambda token: (theirs.get(token, len(theirs)), token),
+        (token for token in {*ours, *theirs} if ours.get(token) != theirs.get(token)),
+        key=lambda token: (ours.get(token, len(ours)), token),
     )
-    raise UsageError(
-        f"its tokenizer is not the model's: token {token!r} is {theirs.get(token)} here and {ours.get(token)} in {model}",
-        where=str(data),
-        remedy=f"prepare the data with --tokenizer {model}",
-    )
+    return f"token {token!r} is {ours.get(token)} here and {theirs.get(token)} in {there}"
 
 
 def load_backend(directory: Path) -> Tokenizer:

@@ -1,6 +1,6 @@
 """What a step of distillation minimizes, and the same on held-out rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -65,7 +65,7 @@ class Distillation(Generic[L]):
 
 
 @torch.no_grad()
-def held_out_divergence(student: HybridLM, lesson: Lesson[L], batches: Sequence[L]) -> float:
+def held_out_divergence(student: HybridLM, lesson: Lesson[L], batches: Iterable[L]) -> float:
     """Mean divergence a token, nats; there is at least one token."""
     total, count = 0.0, 0
     for cpu_batch in batches:

@@ -1,6 +1,6 @@
 """What pair files are likely to hold, from the first pairs of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,12 +9,11 @@ from model.text_lines import json_lines
 from stages.common.config import WeightedPath
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import Source, resolve_sources
-from stages.common.plan import Plan, PlanValue
+from stages.common.plan import PlanValue
 from stages.common.preferences.encoding import PairEncoder
 from stages.common.preferences.lines import parse_pair
 from stages.common.preferences.settings import PairSettings
 from stages.common.preferences.stream import epoch_steps
-from stages.common.training.planning import TYPICAL_SHARE
 from stages.common.training.steps import StepShape
 
 MEASURED = 200
@@ -57,16 +56,6 @@ def estimate_pairs(
             f"{source.name} (tokens, estimated)": round(count * mean),
         }
     return PairEstimate(pairs, drawn, tokens, section)
-
-
-def with_passes(planned: Plan, flops: Mapping[str, float]) -> Plan:
-    """The plan with work besides training, by name, in its time."""
-    rate = planned.sections["Work"]["matrix_flops_per_s"]
-    assert isinstance(rate, int | float)
-    assert planned.seconds is not None
-    sections = planned.sections | {"Work": planned.sections["Work"] | dict(flops)}
-    seconds = planned.seconds + sum(flops.values()) / rate / TYPICAL_SHARE
-    return planned.model_copy(update={"sections": sections, "seconds": seconds})
 
 
 def _measure(

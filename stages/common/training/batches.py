@@ -17,6 +17,7 @@ from stages.common.config import WeightedPath
 from stages.common.data.blending import BlendedOrder
 from stages.common.data.packed_dataset import PackedDataset, PackedRows
 from stages.common.data.packing import Row
+from stages.common.data.text_tokenizer import vocabulary_difference
 from stages.common.training.steps import StepShape
 
 
@@ -153,15 +154,22 @@ class RowStream:
 def _refuse_mixture(first: PackedDataset, other: PackedDataset, first_path: Path, other_path: Path) -> None:
     for what, mine, theirs in (
         ("row length", first.seq_len, other.seq_len),
-        ("tokenizer", first.description.tokenizer, other.description.tokenizer),
         ("number of phases", len(first.phases), len(other.phases)),
     ):
         if mine != theirs:
             raise UsageError(
                 f"its {what} ({theirs}) differs from that of {first_path} ({mine})",
                 where=str(other_path),
-                remedy="prepare both datasets with the same tokenizer and --seq-len",
+                remedy="prepare both datasets with the same --seq-len",
             )
+    # Other files, such as another chat template, may still give every token the same id.
+    same_files = first.description.tokenizer == other.description.tokenizer
+    if not same_files and (difference := vocabulary_difference(other_path, first_path)):
+        raise UsageError(
+            f"its tokenizer is another one: {difference}",
+            where=str(other_path),
+            remedy="prepare both datasets with the same tokenizer",
+        )
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -73,6 +73,23 @@ def training_memory(config: HybridConfig, sequences: int, length: int, precision
     )
 
 
+def forward_bytes(config: HybridConfig, sequences: int, length: int, dtype: str) -> dict[str, int]:
+    """Memory of a pass without gradients over so many rows, by kind, with weights in `dtype`.
+
+    Activations: of the widest block, the residual, the hidden states, and chunks of logits.
+    """
+    element = 2 if dtype == "bfloat16" else 4
+    tokens = sequences * length
+    of_kind = {MAMBA: _mamba_bytes, ATTENTION: _attention_bytes, MLP: _mlp_bytes}
+    widest = max(of_kind[kind](config, element) for kind in set(config.pattern))
+    return {
+        "weights_bytes": element * count_parameters(config).total,
+        "activations_bytes": tokens * (widest + config.hidden_size * (4 + 2 * element))
+        + (length * _row_working_bytes(config) if MAMBA in config.pattern else 0)
+        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
+    }
+
+
 def _block_bytes(config: HybridConfig, element: int) -> int:
     """Of any block: its input (the residual, float32) and its normalized input (what the projections keep)."""
     return config.hidden_size * (4 + element)

@@ -1,6 +1,7 @@
 """What a training run will take: parameters, tokens, FLOPs, memory by kind, time."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -29,8 +30,12 @@ def training_plan(
     *,
     data: Mapping[str, PlanValue],
     warnings: Sequence[str] = (),
+    beside: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
-    """The plan of a run of `steps` on a model of this shape. `data`: rows that tell of the data."""
+    """The plan of a run of `steps` on a model of this shape.
+
+    data: rows that tell of the data. beside: what else lies on the device, by name, in bytes.
+    """
     device = resolve_device(settings.device)
     flops = steps.tokens * training_flops_per_token(shape, steps.seq_len)
     rate = matrix_rate(device, getattr(torch, settings.precision))
@@ -49,13 +54,28 @@ def training_plan(
                 "assumed_share_of_rate": TYPICAL_SHARE,
             },
             "Data": dict(data),
-            "Memory": {**memory.section(), "available_bytes": available},
+            "Memory": {
+                **beside,
+                **memory.section(),
+                "total_bytes": memory.total + sum(beside.values()),
+                "available_bytes": available,
+            },
         },
-        peak_bytes=memory.total,
+        peak_bytes=memory.total + sum(beside.values()),
         seconds=flops / rate / TYPICAL_SHARE,
-        refusals=_refusals(shape, steps, settings.precision, available),
+        refusals=_refusals(shape, steps, settings.precision, available, sum(beside.values())),
         warnings=list(warnings),
     )
+
+
+def with_passes(planned: Plan, flops: Mapping[str, float]) -> Plan:
+    """The plan with work besides training, by name, in its time."""
+    rate = planned.sections["Work"]["matrix_flops_per_s"]
+    assert isinstance(rate, int | float)
+    assert planned.seconds is not None
+    sections = planned.sections | {"Work": planned.sections["Work"] | dict(flops)}
+    seconds = planned.seconds + sum(flops.values()) / rate / TYPICAL_SHARE
+    return planned.model_copy(update={"sections": sections, "seconds": seconds})
 
 
 def _parameters(shape: HybridConfig) -> dict[str, PlanValue]:
@@ -71,15 +91,19 @@ def _parameters(shape: HybridConfig) -> dict[str, PlanValue]:
     }
 
 
-def _refusals(shape: HybridConfig, steps: StepShape, precision: str, available: int) -> list[str]:
-    needed = training_memory(shape, steps.micro_batch, steps.seq_len, precision).total
-    if needed <= available:
+def _refusals(
+    shape: HybridConfig, steps: StepShape, precision: str, available: int, beside: int
+) -> list[str]:
+    def needed(micro_batch: int, precision: str = precision) -> int:
+        return training_memory(shape, micro_batch, steps.seq_len, precision).total + beside
+
+    if needed(steps.micro_batch) <= available:
         return _refused_rows(steps)
-    lack = f"the step needs {format_bytes(needed)}, {format_bytes(available)} are there"
+    lack = f"the step needs {format_bytes(needed(steps.micro_batch))}, {format_bytes(available)} are there"
     for micro_batch in range(steps.micro_batch - 1, 0, -1):
-        if training_memory(shape, micro_batch, steps.seq_len, precision).total <= available:
+        if needed(micro_batch) <= available:
             return [f"{lack}; --micro-batch {micro_batch} would fit"]
-    if precision == "float32" and training_memory(shape, 1, steps.seq_len, "bfloat16").total <= available:
+    if precision == "float32" and needed(1, "bfloat16") <= available:
         return [f"{lack}; --micro-batch 1 --precision bfloat16 would fit"]
     return [f"{lack}; no --micro-batch would make it fit: choose a smaller model or shorter rows"]
 

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from model.artifact.staging import staged_directory
+from model.chat.template import TEMPLATE_PATH, read_template
+from model.tokenizer import load_tokenizer
 from stages.common.config import WeightedPath
 from stages.common.data.chat.rows import prepare_chat
 from stages.common.data.chat.settings import ChatDataSettings
@@ -25,3 +27,9 @@ def rows_of_run(
         with staged_directory(rows) as staging:
             prepare_chat(chats, tokenizer, settings, staging, context.reporter, check=check)
     return rows
+
+
+def keep_template(model: Path, staging: Path) -> None:
+    """Write the chat template beside a model that was trained on chats and came without one: it is to be served with it."""
+    if not load_tokenizer(model).chat_template:
+        (staging / TEMPLATE_PATH.name).write_text(read_template(), encoding="utf-8")
