@@ -8,6 +8,7 @@ from stages.common.config import Panel, StageConfig
 
 Aggregation = Literal["mean", "l2"]
 MambaRanking = Literal["grouped", "global"]
+NeuronScore = Literal["activation", "preactivation"]
 
 
 class ImportanceSettings(StageConfig):
@@ -28,6 +29,11 @@ class ImportanceSettings(StageConfig):
     )
     batch_aggregation: Annotated[Aggregation, Panel("Importance")] = Field(
         "l2", description="Of what came of that, over the samples."
+    )
+    neuron_score: Annotated[NeuronScore, Panel("Importance")] = Field(
+        "activation",
+        description="Score MLP neurons by what the second linear reads, or before the squared ReLU: as the report writes "
+        "it, by which a neuron that never fires counts, too.",
     )
     mamba_ranking: Annotated[MambaRanking, Panel("Importance")] = Field(
         "grouped",

@@ -4,7 +4,8 @@ Each score is an aggregate (`aggregation.py`) of what a unit computes, after Min
 2.1) and Nemotron Nano 2, section 4.1:
 
     embedding channel i   of LN(X)_i, summed over all norms of the model, the final one included
-    FFN neuron i          of X (W1_i)^T, the first linear's output
+    FFN neuron i          of relu(X (W1_i)^T)^2, which the second linear reads (ModelOpt), or of X (W1_i)^T, the first
+                          linear's output (the report)
     Mamba                 of s = LN(X) Wx^T by head and channel, Wx the part of in_proj that makes x
     attention head        of what o_proj reads; L2 over the head's channels
 
@@ -63,7 +64,7 @@ class WidthMeter:
             return Scores(settings.sequence_aggregation, settings.batch_aggregation)
 
         blocks = list(lm.backbone.layers)
-        self._lm = lm
+        self._lm, self._neuron_score = lm, settings.neuron_score
         self._norms = [(scores(), MeanSquare()) for _ in range(len(blocks) + 1)]
         self._mixers = [scores() for _ in blocks]
         self._gated = [MeanSquare() for _ in blocks]
@@ -140,7 +141,16 @@ class WidthMeter:
         self._on_output(mixer.o_proj, count)
 
     def _watch_mlp(self, mixer: MLP, scores: Scores) -> None:
-        self._on_output(mixer.up_proj, lambda _, out_BTF: scores.add(out_BTF, self._real_BT))
+        def count_up(_: tuple[Any, ...], out_BTF: Tensor) -> None:
+            scores.add(out_BTF, self._real_BT)
+
+        def count_down(args: tuple[Any, ...], _: Tensor) -> None:
+            scores.add(args[0], self._real_BT)
+
+        if self._neuron_score == "preactivation":
+            self._on_output(mixer.up_proj, count_up)
+        else:
+            self._on_output(mixer.down_proj, count_down)
 
     def _on_output(self, module: nn.Module, count: Callable[[tuple[Any, ...], Tensor], None]) -> None:
         self._hooks.append(module.register_forward_hook(lambda _, args, out: count(args, out)))

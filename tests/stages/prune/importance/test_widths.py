@@ -47,7 +47,9 @@ def _activations(lm: HybridLM, batch: Batch) -> dict[str, list[Tensor]]:
         mixer = block.mixer
         letter = lm.config.pattern[number]
         if letter == "-":
-            found[f"neurons {number}"] = normal @ mixer.up_proj.weight.T + mixer.up_proj.bias
+            up = normal @ mixer.up_proj.weight.T + mixer.up_proj.bias
+            found[f"preactivation {number}"] = up
+            found[f"activation {number}"] = up.clamp(min=0) ** 2
         elif letter == "M":
             rows = mixer.in_proj.weight[INNER : 2 * INNER]
             x_part = normal @ rows.T + mixer.in_proj.bias[INNER : 2 * INNER]
@@ -83,6 +85,7 @@ def _assert_equal(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected.float(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("neuron_score", ["activation", "preactivation"])
 @pytest.mark.parametrize("over_batch", ["mean", "l2"])
 @pytest.mark.parametrize("over_sequence", ["mean", "l2"])
 def test_scores_are_those_of_the_formulas(
@@ -91,10 +94,16 @@ def test_scores_are_those_of_the_formulas(
     activations: dict[str, list[Tensor]],
     over_sequence: str,
     over_batch: str,
+    neuron_score: str,
     tmp_path: Path,
 ) -> None:
     widths = measured(
-        lm, data, tmp_path, sequence_aggregation=over_sequence, batch_aggregation=over_batch
+        lm,
+        data,
+        tmp_path,
+        sequence_aggregation=over_sequence,
+        batch_aggregation=over_batch,
+        neuron_score=neuron_score,
     ).widths
 
     def expected(name: str) -> Tensor:
@@ -105,7 +114,7 @@ def test_scores_are_those_of_the_formulas(
     assert set(widths.mamba) == set(widths.gated_energy) == {0, 3}
     assert set(widths.attention_heads) == {2}
     for block, score in widths.neurons.items():
-        _assert_equal(score, expected(f"neurons {block}"))
+        _assert_equal(score, expected(f"{neuron_score} {block}"))
     for block, score in widths.mamba.items():
         _assert_equal(score, expected(f"mamba {block}"))
     _assert_equal(widths.attention_heads[2], expected("attention 2").square().sum(1).sqrt())
