@@ -1,6 +1,6 @@
 """What a prune will try and take, without weights: a config.json is enough, or a preset's name."""
 
-from dataclasses import dataclass
+import torch
 
 from model.config import HybridConfig
 from model.counting import count_parameters, forward_flops_per_token, training_flops_per_token
@@ -10,8 +10,9 @@ from stages.common.evaluation.scoring import check_ranking
 from stages.common.evaluation.tasks import plan_tasks, single_tasks
 from stages.common.plan import Plan, PlanValue
 from stages.common.training.batches import TrainingData
-from stages.common.training.hardware import available_bytes, resolve_device
+from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import training_memory
+from stages.common.training.planning import TYPICAL_SHARE
 from stages.prune.config import PruneConfig
 from stages.prune.kept import Shape, check_keep
 from stages.prune.search.blocks import Blocks, estimate
@@ -40,7 +41,7 @@ def plan(config: PruneConfig) -> Plan:
             "Search": {
                 "shapes": len(candidates.ranked),
                 "within_budget": len(candidates.fitting),
-                "tried_at_most": len(tried),
+                "tried_at_most": _trials(config, candidates),
             },
         },
         rows=_rows(candidates, tried),
@@ -53,7 +54,7 @@ def plan(config: PruneConfig) -> Plan:
     except PlanRefusedError as error:
         made.refusals.append(f"{error.what}: {error.remedy}")
         return made
-    _add_work(made, config, whole, tried)
+    _add_work(made, config, whole, candidates)
     return made
 
 
@@ -69,6 +70,14 @@ def _tried(config: PruneConfig, candidates: Candidates) -> list[Candidate]:
     return list(candidates.given) or [
         candidate for candidate in candidates.fitting if candidate.rank <= config.top_k
     ]
+
+
+def _trials(config: PruneConfig, candidates: Candidates) -> int:
+    """How many shapes a run tries at most: those given, or each depth and then the first ranks at one."""
+    if candidates.given or not candidates.fitting:
+        return len(candidates.given)
+    depths = [candidate.shape.layers for candidate in candidates.depths()]
+    return len(depths[1:] and depths) + max(min(config.top_k, len(candidates.at(depth))) for depth in depths)
 
 
 def _rows(candidates: Candidates, tried: list[Candidate]) -> list[dict[str, object]]:
@@ -104,65 +113,54 @@ def _warnings(config: PruneConfig, whole: HybridConfig, candidates: Candidates) 
     return warnings
 
 
-@dataclass(frozen=True)
-class _Work:
-    """FLOPs of the parts of a run, on rows of `seq_len` tokens."""
-
-    width_flops: float
-    layer_flops: float
-    trial_flops: float
-
-
-def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, tried: list[Candidate]) -> None:
-    """Memory, work and disk, where the data is there to say how long its rows are."""
-    missing = [str(item.path) for item in config.data if not item.path.exists()]
-    if missing:
+def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: Candidates) -> None:
+    """Work, time and memory, where the data is there to say how long its rows are."""
+    if missing := [str(item.path) for item in config.data if not item.path.exists()]:
         made.warnings.append(f"{missing[0]} is not there: work and memory are not estimated")
         return
-    seq_len = TrainingData(config.data).seq_len if config.data else 0
-    work = _work(config, whole, tried, seq_len)
-    made.sections["Work"] = {
-        "row_tokens": seq_len,
-        "width_importance_flops": work.width_flops,
-        "layer_importance_flops": work.layer_flops,
-        "distillation_flops": work.trial_flops,
-    }
-    weights = 2 * count_parameters(whole).total
-    memory: dict[str, PlanValue] = {"model_bytes": weights}
-    peak = weights
+    if not config.data:
+        return
+    seq_len = TrainingData(config.data).seq_len
+    largest = max(candidates.given or candidates.fitting, key=lambda each: each.footprint.parameters).applied(
+        whole
+    )
+    work = _importance_flops(config, whole, seq_len)
+    work["distillation_flops"] = (
+        _trials(config, candidates)
+        * config.distill_tokens
+        * (training_flops_per_token(largest, seq_len) + forward_flops_per_token(whole, seq_len))
+    )
+    device = resolve_device(config.device)
+    rate = matrix_rate(device, getattr(torch, config.precision))
+    memory = {"model_bytes": count_parameters(whole).total * (2 if device.type == "cuda" else 4)}
     if config.distill_tokens:
-        largest = max(tried, key=lambda candidate: candidate.footprint.parameters)
-        student = largest.applied(whole)
-        trial = training_memory(student, config.micro_batch, seq_len, config.precision).total
-        memory["distillation_bytes"] = trial
-        peak += trial
-    available = available_bytes(resolve_device(config.device))
-    made.sections["Memory"] = memory | {"available_bytes": available}
-    made.peak_bytes = peak
-    if peak > available:
+        trial = training_memory(largest, config.micro_batch, seq_len, config.precision)
+        memory["distillation_bytes"] = trial.total
+    available = available_bytes(device)
+    made.sections["Work"] = {"row_tokens": seq_len, **work}
+    made.sections["Memory"] = {**memory, "available_bytes": available}
+    made.peak_bytes = sum(memory.values())
+    made.seconds = sum(work.values()) / rate / TYPICAL_SHARE
+    if made.peak_bytes > available:
         made.refusals.append(
-            f"{gib(peak)} are needed, {gib(available)} are there: lower --micro-batch or --distill-tokens"
+            f"{gib(made.peak_bytes)} are needed, {gib(available)} are there: lower --micro-batch or --distill-tokens, "
+            "or use a machine with more memory"
         )
 
 
-def _work(config: PruneConfig, whole: HybridConfig, tried: list[Candidate], seq_len: int) -> _Work:
-    forward = forward_flops_per_token(whole, seq_len or 1) * seq_len
-    measured = config.importance is None
+def _importance_flops(config: PruneConfig, whole: HybridConfig, seq_len: int) -> dict[str, float]:
+    """None where importance is read from a file. A step of the blocks runs the whole model once, and behind each of n blocks that
+    is left out those that follow it: n (n + 1) / 2 of them."""
+    if config.importance is not None:
+        return {}
+    forward = seq_len * forward_flops_per_token(whole, seq_len)
     blocks = whole.num_hidden_layers
-    # Leaving each of n blocks out runs those behind it: n (n + 1) / 2, beside one run of all.
     passes = sum(
         1 + left * (left + 1) / 2 / blocks for left in range(shallowest(config, whole) + 1, blocks + 1)
     )
-    samples = min(config.samples, config.layer_samples or config.samples)
-    return _Work(
-        width_flops=measured * config.samples * forward,
-        layer_flops=measured * samples * forward * passes,
-        trial_flops=sum(
-            config.distill_tokens
-            * (
-                training_flops_per_token(candidate.applied(whole), seq_len or 1)
-                + forward_flops_per_token(whole, seq_len or 1)
-            )
-            for candidate in tried
-        ),
-    )
+    return {
+        "width_importance_flops": config.samples * forward,
+        "layer_importance_flops": min(config.samples, config.layer_samples or config.samples)
+        * forward
+        * passes,
+    }
