@@ -149,8 +149,8 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
 
 
 def _importance_flops(config: PruneConfig, whole: HybridConfig, seq_len: int) -> dict[str, float]:
-    """None where importance is read from a file. A step of the blocks runs the whole model once, and behind each of n blocks that
-    is left out those that follow it: n (n + 1) / 2 of them."""
+    """None where importance is read from a file. To rank a block, the whole model runs once, and for each of n blocks that
+    is left out those behind it: n (n + 1) / 2 blocks."""
     if config.importance is not None:
         return {}
     forward = seq_len * forward_flops_per_token(whole, seq_len)
