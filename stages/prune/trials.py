@@ -23,7 +23,7 @@ from model.artifact.staging import staged_directory, write_text_atomic
 from model.artifact.weights import CheckpointFiles, save_weights
 from model.config import HybridConfig
 from model.hybrid import HybridLM
-from model.loading import DTYPES, load, save_config
+from model.loading import DTYPES, load, match_tensors, save_config
 from model.tokenizer import copy_tokenizer
 from stages.common.distillation.session import distill_on_rows
 from stages.common.stage import StageContext
@@ -41,6 +41,8 @@ from stages.prune.slicing import sliced, sliced_config
 
 FLOOR = 0.1
 """The learning rate of a short distillation falls to this share of its peak."""
+
+_EMBEDDINGS = "backbone.embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,11 @@ class Trials:
             kept = choose(self.importance, self.whole, shape, keep=keep, mamba_ranking=config.mamba_ranking)
             files = CheckpointFiles(config.model)
             tensors = sliced(files, self.whole, kept, self.importance)
-            dtype = DTYPES[config.dtype] if config.dtype else files.dtype(files.keys()[0])
+            dtype = DTYPES.get(config.dtype or "")
             with staged_directory(cut) as staging:
-                save_weights(((name, tensor.to(dtype)) for name, tensor in tensors), staging)
-                save_config(sliced_config(self.whole, kept), staging, dtype)
+                save_weights(((name, tensor.to(dtype or tensor.dtype)) for name, tensor in tensors), staging)
+                embedded_as = files.dtype(match_tensors(self.whole, files)[_EMBEDDINGS])
+                save_config(sliced_config(self.whole, kept), staging, dtype or embedded_as)
                 copy_tokenizer(config.model, staging)
         return cut
 

@@ -31,16 +31,17 @@ def test_the_command_lists_the_candidates_of_the_12b_without_weights(tmp_path: P
     made = json.loads(done.stdout.splitlines()[-1])["plan"]
     named = {(row["layers"], row["hidden"], row["ffn"], row["mamba_heads"]): row for row in made["rows"]}
     assert len(named) == len(made["rows"]) == made["sections"]["Search"]["within_budget"]
-    for shape, billions in (
-        ((56, 4480, 17920, 112), 8.92),
-        ((56, 4480, 15680, 128), 8.89),
-        ((56, 4800, 14400, 120), 8.97),
+    assert (made["sections"]["Search"]["shapes"], len(named)) == (207, 89)  # docs/prune.md says so
+    for shape, billions, rank in (
+        ((56, 4480, 17920, 112), 8.92, 47),
+        ((56, 4480, 15680, 128), 8.89, 48),
+        ((56, 4800, 14400, 120), 8.97, 43),
     ):
         row = named[shape]
         assert round(row["params"] / 1e9, 2) == billions
         assert row["memory_gib"] < 19.66
         assert row["tried"]
-        assert row["rank"] > 3
+        assert row["rank"] == rank
     assert max(row["memory_gib"] for row in made["rows"]) <= 19.66
     assert len(made["sections"]["Not among the first by memory"]) == 3
     assert made["refusals"] == []
