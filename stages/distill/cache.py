@@ -193,7 +193,7 @@ class LogitCache:
 def _difference(written: Binding, wanted: Binding) -> str | None:
     """The first thing in which two bindings differ, with both values."""
     there, here = ({**b.model_dump(exclude={"sources"}), **b.sources} for b in (written, wanted))
-    for name in {**there, **here}:
+    for name in {**here, **there}:
         if there.get(name) != here.get(name):
             return f"{name} is {there.get(name)} there and {here.get(name)} here"
     return None
