@@ -93,7 +93,7 @@ def load(path: Path, config: HybridConfig, *, model: str) -> Importance:
         )
     ranked = shapes.get("layers.block", (0,))
     expected = {"layers.block": ranked, "layers.mse": ranked, **_shapes(config)}
-    for name in expected.keys() | shapes.keys():
+    for name in sorted(expected.keys() | shapes.keys()):
         if shapes.get(name) != expected.get(name):
             raise _damaged(
                 path, f"tensor {name} is {shapes.get(name)}, the model makes it {expected.get(name)}"
