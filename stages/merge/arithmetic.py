@@ -46,3 +46,12 @@ def slerp_weights(dot: float, square_one: float, square_other: float, alpha: flo
 def inner_product(one: Tensor, other: Tensor) -> float:
     """Of two flat pieces, in float64."""
     return float(torch.dot(one.double(), other.double()))
+
+
+def is_within(values: Tensor, dtype: torch.dtype) -> bool:
+    """Are all of them finite, and in the range of `dtype`?"""
+    if not values.numel():
+        return True
+    low, high = torch.aminmax(values)  # NaN if any is
+    largest = torch.finfo(dtype).max
+    return -largest <= float(low) and float(high) <= largest

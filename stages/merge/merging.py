@@ -1,18 +1,18 @@
 """The tensors of a merge, made when they are asked for: a piece of each model in memory at a time."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor
 
 from model.artifact.safetensors_header import TensorInfo
 from model.errors import ArtifactError
-from stages.merge.arithmetic import inner_product, slerp_weights, weighted_sum
+from stages.merge.arithmetic import inner_product, is_within, slerp_weights, weighted_sum
 from stages.merge.sources import Sources
 
-PIECE = 1 << 20
-"""Elements of a tensor that are merged at a time."""
+PIECE = 1 << 17
+"""Elements of a tensor that are merged at a time, few enough to stay in a CPU's cache."""
 
 Method = Literal["linear", "slerp"]
 
@@ -39,32 +39,38 @@ class Merge:
     def pieces(self, name: str) -> Iterator[Tensor]:
         """A tensor's flat content, in order. ArtifactError where a model holds, or the merge makes, what is not finite."""
         weights, dtype = self._weights_of(name), self._dtype_of(name)
-        for parts in self._read(name):
-            merged = weighted_sum(parts, weights).to(dtype)
-            if not bool(merged.isfinite().all()):
-                raise ArtifactError(
-                    f"the merge of tensor {name} exceeds the range of {self.tensors[name].dtype}",
-                    where=str(self._sources.models[0].directory),
-                    remedy="choose a --dtype of more range, or other weights",
-                )
-            yield merged
+        for span, parts in self._read(name):
+            merged = weighted_sum(parts, weights)
+            if not is_within(merged, dtype):
+                self._refuse(name, span)
+            yield merged.to(dtype)
 
     def whole(self, name: str) -> Tensor:
         """A tensor in its shape."""
         return torch.cat(list(self.pieces(name))).reshape(self.tensors[name].shape)
 
-    def _read(self, name: str) -> Iterator[list[Tensor]]:
-        """Piece by piece, that of each model."""
+    def _read(self, name: str) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Piece by piece, where it lies and that of each model."""
         count = self.tensors[name].count
         for start in range(0, count, PIECE):
-            stop = min(start + PIECE, count)
-            yield [model.elements(name, start, stop) for model in self._sources.models]
+            span = slice(start, min(start + PIECE, count))
+            yield span, [model.elements(name, span) for model in self._sources.models]
+
+    def _refuse(self, name: str, span: slice) -> NoReturn:
+        """What is not finite in the merge is not finite in a model, or was made so."""
+        for model in self._sources.models:
+            model.elements(name, span, require_finite=True)
+        raise ArtifactError(
+            f"the merge of tensor {name} exceeds the range of {self.tensors[name].dtype}",
+            where=str(self._sources.models[0].directory),
+            remedy="choose a --dtype of more range, or other weights",
+        )
 
     def _weights_of(self, name: str) -> Sequence[float]:
         if self._method == "linear":
             return self._given
         dot = square_one = square_other = 0.0
-        for one, other in self._read(name):
+        for _, (one, other) in self._read(name):
             dot += inner_product(one, other)
             square_one += inner_product(one, one)
             square_other += inner_product(other, other)

@@ -8,7 +8,7 @@ from stages.merge.merging import PIECE, Merge
 from stages.merge.sources import Sources, read_sources
 
 _FLOAT64_BYTES = 8
-_PROCESS_BYTES = 400 << 20
+_PROCESS_BYTES = 512 << 20
 """Python and PyTorch with nothing loaded."""
 
 

@@ -34,9 +34,9 @@ class Source:
     def dtype(self, name: str) -> torch.dtype:
         return self.files.dtype(self.stored_as[name])
 
-    def elements(self, name: str, start: int, stop: int) -> Tensor:
-        """[stop - start] of a parameter's flat content; ArtifactError where it is not finite."""
-        return self.files.elements(self.stored_as[name], start, stop)
+    def elements(self, name: str, span: slice, *, require_finite: bool = False) -> Tensor:
+        """[stop - start] of a parameter's flat content; with `require_finite` an ArtifactError where it is not finite."""
+        return self.files.elements(self.stored_as[name], span.start, span.stop, require_finite=require_finite)
 
 
 @dataclass(frozen=True)
