@@ -21,7 +21,7 @@ from stages.common.training.settings import ScheduleSettings, TrainingSettings
 
 
 class DistillConfig(ChatDataSettings, DistillationSettings, ScheduleSettings, TrainingSettings):
-    """Train a model to give every token the probability that a teacher gives it (report, section 5.3).
+    """Train a model to give every token the probability that a teacher gives it (report, section 4.3).
 
     The loss is the forward KL divergence on logits, over a blend of packed text and chats; of chats, where the assistant
     writes. Longer rows are another run on the student that the first one made: recipes/nano2/distill-*.yaml.

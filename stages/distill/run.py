@@ -1,4 +1,4 @@
-"""`nano2 distill`: a student learns the distributions of its teacher (report, section 5.3)."""
+"""`nano2 distill`: a student learns the distributions of its teacher (report, section 4.3)."""
 
 from collections.abc import Mapping
 

@@ -8,7 +8,7 @@ from stages.common.config import Panel, StageConfig
 
 
 class DistillationSettings(StageConfig):
-    """Forward KL on logits alone by default, at temperature 1 (report, section 5.3; the temperature is not stated there)."""
+    """Forward KL on logits alone by default, at temperature 1 (report, section 4.3; the temperature is not stated there)."""
 
     temperature: Annotated[float, Panel("Loss")] = Field(
         1.0, gt=0, le=100, description="Of both models' logits; the divergence is multiplied by its square."
