@@ -116,6 +116,7 @@ class LogitCache:
                     where=str(self.directory),
                     remedy="wait for it: what it writes will be used, or give another --cache",
                 ) from None
+            self._claim()  # another run may have claimed it for something else at the same moment
             self._read_shards()
             yield
 

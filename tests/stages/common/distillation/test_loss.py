@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import model.logprobs
+from model.logprobs import linear_log_softmax
 from model.loss import IGNORED
+from stages.common.distillation import loss
 from stages.common.distillation.loss import TopK, forward_kl, top_k, top_k_kl
 
 VOCAB, STUDENT, TEACHER = 23, 6, 8
@@ -135,6 +137,22 @@ def test_gradchecks() -> None:
     assert torch.autograd.gradcheck(
         lambda hidden, head: top_k_kl(hidden, head, top, args[-1], temperature=2.0).total, args[:2]
     )
+
+
+def test_never_more_logits_than_a_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of either model, whether the whole divergence or a part of it is asked for."""
+    held: list[int] = []
+
+    def watched(hidden_nD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
+        held.append(len(hidden_nD))
+        return linear_log_softmax(hidden_nD, weight_VD, temperature)
+
+    monkeypatch.setattr(model.logprobs, "chunk_rows", lambda vocab_size: 4)
+    monkeypatch.setattr(loss, "linear_log_softmax", watched)
+    args = arguments(30, ignored=0)
+    forward_kl(*args).total.backward()
+    top_k_kl(*args[:2], taught(args, 3), args[-1]).total.backward()
+    assert held == [*[4] * 14, 2, 2, *[4] * 7, 2, *[4] * 7, 2]
 
 
 def test_a_student_that_is_its_teacher_loses_nothing() -> None:
