@@ -47,19 +47,21 @@ def _differences(one: Path, other: Path) -> Iterator[tuple[str, Any, Any]]:
 
 def _unequal(place: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
     """The places in two JSON values at which they differ."""
+    if one == other:
+        return
     if isinstance(one, dict) and isinstance(other, dict):
         for key in [*one, *(key for key in other if key not in one)]:
             yield from _unequal(f"{place}: {key}", one.get(key, _ABSENT), other.get(key, _ABSENT))
     elif isinstance(one, list) and isinstance(other, list):
         for number, (here, there) in enumerate(zip_longest(one, other, fillvalue=_ABSENT)):
             yield from _unequal(f"{place}: {number}", here, there)
-    elif one != other:
+    else:
         yield place, one, other
 
 
 def _content(token: Any) -> Any:
-    """A special token may be written with its properties."""
-    return token.get("content") if isinstance(token, Mapping) else token
+    """A special token may be written with its properties, and a flag that is off left out."""
+    return (token.get("content") if isinstance(token, Mapping) else token) or None
 
 
 def _template(directory: Path, settings: Mapping[str, Any]) -> str:
