@@ -36,7 +36,7 @@ from stages.prune.benchmark import SCORE, Benchmark
 from stages.prune.config import PruneConfig
 from stages.prune.importance.store import Importance
 from stages.prune.kept import Shape, choose
-from stages.prune.search.space import name_of
+from stages.prune.search.space import describe, name_of
 from stages.prune.slicing import sliced, sliced_config
 
 FLOOR = 0.1
@@ -73,7 +73,9 @@ class Trials:
         InterruptedRunError if a signal came, DivergedError if its distillation fails.
         """
         folder = self.context.run_dir / "trials" / name_of(shape)
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            self.context.reporter.log(f"trying {describe(shape, Shape.of(self.whole))}")
+            folder.mkdir(parents=True)
         model = self._distilled(shape, folder) if self.config.distill_tokens else self._cut(shape, folder)
         figures = _remembered(folder / "held_out.json", lambda: self._held_out(model))
         score = -figures.get("validation_loss", 0.0)
