@@ -44,7 +44,7 @@ def _swept(config: MergeConfig, sources: Sources, context: StageContext) -> Stag
     (context.staging / METRICS_FILE).write_text("".join(lines), encoding="utf-8")
     chosen = best(trials)
     return StageResult(
-        metrics=dict(chosen.row),
+        metrics={**chosen.row, **{f"score@{trial.alpha:g}": trial.score for trial in trials}},
         rows=[trial.row for trial in trials],
         notes=[f"kept alpha {chosen.alpha:g}, of the best score"],
     )

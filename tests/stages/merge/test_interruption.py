@@ -19,7 +19,7 @@ from tests.stages.merge.helpers import make_model, merge
 def large(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Models whose merge takes some seconds."""
     folder = tmp_path_factory.mktemp("models")
-    shape = {"hidden_size": 512, "intermediate_size": 20_000}
+    shape = {"hidden_size": 512, "intermediate_size": 10_000}
     one, other = (make_model(folder / str(seed), tokenizer_directory, seed, **shape) for seed in (0, 1))
     return one, other
 

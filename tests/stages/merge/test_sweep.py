@@ -1,6 +1,7 @@
 """A sweep's figures are those of `nano2 eval` on each merge; the best is kept; what was done is not done again."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -59,6 +60,7 @@ def test_the_best_is_kept_and_recorded(
     out, rows = swept
     metrics = json.loads((out / "nano2.json").read_text())["metrics"]
     assert metrics["score"] == max(row["score"] for row in rows)
+    assert {f"score@{row['alpha']:g}": row["score"] for row in rows}.items() <= metrics.items()
     merge(tmp_path / "alone", a, b, alpha=metrics["alpha"])
     assert content_hash(out) == content_hash(tmp_path / "alone")
     assert len({row["score"] for row in rows}) > 1, "the sweep of the test decides nothing"
@@ -68,6 +70,13 @@ def test_ties_go_to_the_most_even(a: Path, tmp_path: Path) -> None:
     """A model with itself scores the same at every share."""
     outcome = merge(tmp_path / "out", a, a, **SWEEP | {"alphas": [0, 0.4, 0.75], "limit": 4})
     assert outcome.result.metrics["alpha"] == 0.4
+
+
+def test_what_cannot_be_scored_is_never_the_best() -> None:
+    from stages.merge.sweep import Trial, best
+
+    trials = [Trial(0.0, math.nan, {}), Trial(0.75, -3.0, {}), Trial(0.25, -3.0, {}), Trial(1.0, -4.0, {})]
+    assert best(trials).alpha == 0.25
 
 
 class TestWhatDecides:
@@ -114,7 +123,7 @@ def start(a: Path, b: Path, out: Path) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_sweep_goes_on_where_it_was(
     swept: tuple[Path, list[dict[str, Any]]], a: Path, b: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
