@@ -132,7 +132,7 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
     )
     device = resolve_device(config.device)
     rate = matrix_rate(device, getattr(torch, config.precision))
-    memory = {"model_bytes": count_parameters(whole).total * (2 if device.type == "cuda" else 4)}
+    memory = {"model_bytes": 2 * count_parameters(whole).total}  # more if it is stored in float32
     if config.distill_tokens:
         trial = training_memory(largest, config.micro_batch, seq_len, config.precision)
         memory["distillation_bytes"] = trial.total
