@@ -76,8 +76,10 @@ def _trials(config: PruneConfig, candidates: Candidates) -> int:
     """How many shapes a run tries at most: those given, or each depth and then the first ranks at one."""
     if candidates.given or not candidates.fitting:
         return len(candidates.given)
-    depths = [candidate.shape.layers for candidate in candidates.depths()]
-    return len(depths[1:] and depths) + max(min(config.top_k, len(candidates.at(depth))) for depth in depths)
+    depths = candidates.depths()
+    deep = {candidate.shape for candidate in depths} if len(depths) > 1 else set()
+    wide = [candidates.at(candidate.shape.layers)[: config.top_k] for candidate in depths]
+    return max(len(deep | {candidate.shape for candidate in of_depth}) for of_depth in wide)
 
 
 def _rows(candidates: Candidates, tried: list[Candidate]) -> list[dict[str, object]]:
