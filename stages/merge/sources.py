@@ -88,6 +88,8 @@ def _open(directory: Path, verify_hashes: bool) -> Source:
 
 
 def _refuse_other_kinds(directory: Path) -> None:
+    if not directory.exists():
+        raise ArtifactError("does not exist", where=str(directory), remedy="check the path")
     kind = artifact_kind(directory)
     if kind == "reward":
         raise ArtifactError(

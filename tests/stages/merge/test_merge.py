@@ -280,6 +280,12 @@ class TestRefusals:
         assert "score head" in error.what
         assert "kind 'tokenizer'" in self.refused(tmp_path, tokenizer_directory, a).what
 
+    def test_a_model_that_is_not_there(self, a: Path, tmp_path: Path) -> None:
+        assert "no such file" in self.refused(tmp_path, a, tmp_path / "gone").what
+        config = MergeConfig.model_validate({"model": [a, tmp_path / "gone"]})
+        with pytest.raises(ArtifactError, match="gone: does not exist"):
+            STAGE.call_plan(config)
+
 
 @pytest.mark.parametrize(
     ("settings", "words"),
