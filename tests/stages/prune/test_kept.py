@@ -47,6 +47,13 @@ def test_mamba_channels_have_one_ranking_and_heads_count_by_the_channels_that_st
     assert kept.mamba_heads == {0: (0, 2), 3: (1, 3)}
 
 
+def test_a_channel_counts_by_the_l2_norm_over_heads() -> None:
+    """Channel 0 by its norm, 1 by its largest score, 2 by its sum."""
+    importance = _importance()
+    importance.widths.mamba[0] = torch.tensor([[6, 8, 3.9], [6, 0, 3.9], [0, 0, 3.9], [0, 0, 3.9]])
+    assert choose(importance, CONFIG, smaller(CONFIG, mamba_head_dim=1)).mamba_channels[0] == (0,)
+
+
 def test_heads_count_only_by_channels_that_stay() -> None:
     importance = _importance()
     importance.widths.mamba[0] = torch.tensor([[0.0, 5, 0], [4, 0, 0], [9, 0, 0], [9, 0, 0]])

@@ -348,6 +348,50 @@ def test_kept_scales_are_better_than_changed_ones(data: TrainingData, tmp_path: 
     assert float(unscaled.norm() / before.norm()) < 0.85
 
 
+def test_each_norm_is_scaled_by_its_own_energy(data: TrainingData, tmp_path: Path) -> None:
+    lm = randomized(CONFIG)
+    with torch.no_grad():
+        lm.backbone.embeddings.weight *= torch.linspace(0.1, 2, 40)
+    importance = measured(lm, data, tmp_path / "run")
+    kept = choose(importance, CONFIG, smaller(CONFIG, hidden=20))
+    small = prune_to(lm, importance, kept, tmp_path)
+    norms = [
+        [*(block.norm for block in model.backbone.layers), model.backbone.norm_f] for model in (lm, small)
+    ]
+    scales = []
+    for energy_D, old, new in zip(importance.widths.residual_energy, *norms, strict=True):
+        scales.append(float((energy_D[list(kept.hidden)].mean() / energy_D.mean()).sqrt()))
+        torch.testing.assert_close(new.weight, scales[-1] * old.weight[list(kept.hidden)])
+    assert max(scales) / min(scales) > 1.1
+
+
+def test_a_head_in_another_group_is_scaled_from_its_own(data: TrainingData, tmp_path: Path) -> None:
+    """Heads 2 and 3 were the second group; of a global ranking, head 2 alone becomes the first."""
+    lm = randomized(CONFIG)
+    importance = measured(lm, data, tmp_path / "run")
+    importance.widths.mamba[0][:2] = 0
+    kept = choose(importance, CONFIG, smaller(CONFIG, mamba_heads=2), mamba_ranking="global")
+    assert kept.mamba_heads[0] == (2, 3)
+    old, new = (
+        model.backbone.layers[0].mixer.norm.weight for model in (lm, prune_to(lm, importance, kept, tmp_path))
+    )
+    energy_HP = importance.widths.gated_energy[0]
+    for place, head in enumerate((2, 3)):
+        scale = (energy_HP[head].mean() / energy_HP[2:].mean()).sqrt()
+        rows = old[16 * head : 16 * head + 16]
+        torch.testing.assert_close(new[16 * place : 16 * place + 16], scale * rows)
+
+
+def test_tensors_come_in_order_of_name(data: TrainingData, tmp_path: Path) -> None:
+    """As `save` writes them, so that shards hold the same tensors."""
+    lm = randomized(MINIATURES["nano2-9b-pattern"])
+    save(lm, tmp_path)
+    importance = measured(lm, data, tmp_path / "run", samples=1)
+    kept = choose(importance, lm.config, smaller(lm.config, hidden=9))
+    names = [name for name, _ in sliced(CheckpointFiles(tmp_path), lm.config, kept, importance)]
+    assert names == sorted(lm.state_dict())
+
+
 def test_a_nan_weight_is_named(data: TrainingData, tmp_path: Path) -> None:
     lm = randomized(CONFIG)
     importance = measured(lm, data, tmp_path / "run")
