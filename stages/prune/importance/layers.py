@@ -18,7 +18,7 @@ Shapes: B rows, T tokens, D hidden size, V vocabulary.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from model.artifact.staging import write_json
 from model.errors import NotFiniteError
 from model.hybrid import HybridLM
 from model.kernels.documents import Documents
+from model.seeds import seed64
 from stages.common.stage import StageContext
 from stages.common.training.batches import Batch
 from stages.prune.importance.calibration import Calibration
@@ -64,6 +65,19 @@ class _State:
         write_json(path, asdict(self))
 
 
+Chooser = Callable[[Sequence[int], Mapping[int, float]], int]
+"""Of some blocks, and the error that each leaves when it goes, the one that goes."""
+
+
+def least_error(candidates: Sequence[int], errors: Mapping[int, float]) -> int:
+    return min(candidates, key=lambda block: (errors[block], block))
+
+
+def by_chance(seed: int) -> Chooser:
+    """A control: whatever the errors are."""
+    return lambda candidates, _: min(candidates, key=lambda block: seed64(f"block {seed} {block}"))
+
+
 def layer_order(
     lm: HybridLM,
     calibration: Calibration,
@@ -72,11 +86,12 @@ def layer_order(
     deepest: int,
     keep: Mapping[str, int],
     context: StageContext,
+    chosen: Chooser = least_error,
 ) -> list[tuple[int, float]]:
     """Blocks in the order in which they go until `deepest` remain, and the logit MSE once each is gone, too.
 
-    keep: of each kind of block, by its letter, how many must remain. The state is saved in `context.run_dir` after each
-    block, and at the place where a signal interrupts.
+    keep: of each kind of block, by its letter, how many must remain. chosen: which candidate goes. The state is saved in
+    `context.run_dir` after each block, and at the place where a signal interrupts.
 
     Raises:
         UsageError: `keep` asks for more blocks than `deepest`.
@@ -107,7 +122,7 @@ def layer_order(
                 state.tokens += int((batch.document_ids_BT >= 0).sum())
                 state.batches += 1
                 bar.update(1, blocks=len(pattern) - len(gone))
-            block = min(candidates, key=lambda block: (state.errors[block], block))
+            block = chosen(candidates, state.errors)
             mse = state.errors[block] / (state.tokens * lm.config.vocab_size)
             state = _State([*state.gone, (block, mse)])
             state.save(path)

@@ -11,7 +11,7 @@ from model.hybrid import HybridLM
 from stages.common.stage import StageContext
 from stages.common.training.batches import TrainingData
 from stages.prune.importance.calibration import Calibration
-from stages.prune.importance.layers import layer_order
+from stages.prune.importance.layers import by_chance, layer_order, least_error
 from stages.prune.importance.settings import ImportanceSettings
 from stages.prune.importance.store import FILE, Importance, Origin, load, save
 from stages.prune.importance.widths import WidthMeter, Widths
@@ -50,6 +50,7 @@ def measure(
         deepest=deepest,
         keep=keep,
         context=context,
+        chosen=by_chance(settings.calibration_seed) if settings.block_ranking == "random" else least_error,
     )
     origin = Origin(
         model=model,

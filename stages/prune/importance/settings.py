@@ -7,6 +7,7 @@ from pydantic import Field
 from stages.common.config import Panel, StageConfig
 
 Aggregation = Literal["mean", "l2"]
+BlockRanking = Literal["iterative", "random"]
 MambaRanking = Literal["grouped", "global"]
 NeuronScore = Literal["activation", "preactivation"]
 
@@ -34,6 +35,11 @@ class ImportanceSettings(StageConfig):
         "activation",
         description="Score MLP neurons by what the second linear reads, or before the squared ReLU: as the report writes "
         "it, by which a neuron that never fires counts, too.",
+    )
+    block_ranking: Annotated[BlockRanking, Panel("Importance")] = Field(
+        "iterative",
+        description="Blocks go by the error of the logits without them, or by chance, drawn from --calibration-seed "
+        "(a control for experiments).",
     )
     mamba_ranking: Annotated[MambaRanking, Panel("Importance")] = Field(
         "grouped",

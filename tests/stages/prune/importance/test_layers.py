@@ -69,6 +69,22 @@ def test_blocks_go_one_by_one_as_their_removal_changes_the_logits_least(
     assert [block for block, _ in order] != at_once[:5]
 
 
+def test_blocks_go_by_chance_as_the_seed_says_and_tell_what_they_cost(
+    lm: HybridLM, data: TrainingData, tmp_path: Path
+) -> None:
+    drawn = [
+        measured(
+            lm, data, tmp_path / str(number), deepest=3, block_ranking="random", calibration_seed=seed
+        ).layers
+        for number, seed in enumerate((0, 0, 1, 2))
+    ]
+    blocks = [[block for block, _ in order] for order in drawn]
+    assert blocks[0] == blocks[1]
+    assert len({tuple(each) for each in blocks}) > 1
+    gone = set(blocks[0])
+    assert drawn[0][-1][1] == pytest.approx(_mse(lm, data, gone), rel=1e-4)
+
+
 def test_dead_blocks_go_first_and_cost_nothing(data: TrainingData, tmp_path: Path) -> None:
     lm = randomized(CONFIG)
     for block in (5, 1):
