@@ -69,7 +69,16 @@ def test_the_published_run_can_be_planned(settings: Settings, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["cpu/grpo", "cpu/ifeval-rl", "cpu/rlhf", "nano2/grpo-workbench", "nano2/ifeval-rl", "nano2/rlhf"]
+    "name",
+    [
+        "cpu/grpo",
+        "cpu/grpo-desk",
+        "cpu/ifeval-rl",
+        "cpu/rlhf",
+        "nano2/grpo-workbench",
+        "nano2/ifeval-rl",
+        "nano2/rlhf",
+    ],
 )
 def test_recipes_are_settings_of_the_stage(name: str) -> None:
     recipe: dict[str, Any] = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
