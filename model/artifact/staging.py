@@ -119,11 +119,16 @@ def artifact_name(directory: Path) -> str:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a UTF-8 file that a reader sees either as it was or as it will be, even across a power cut."""
+    """Write a UTF-8 file, as `write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write a file that a reader sees either as it was or as it will be, even across a power cut."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)

@@ -5,4 +5,10 @@ from stages.bench.eval.config import EvalBenchConfig
 from stages.common.stage import Stage
 
 CPU = Stage(name="bench cpu", kind=None, config=CpuBenchConfig, run="stages.bench.cpu.run:run")
-EVAL = Stage(name="bench eval", kind=None, config=EvalBenchConfig, run="stages.bench.eval.entry:run")
+EVAL = Stage(
+    name="bench eval",
+    kind=None,
+    config=EvalBenchConfig,
+    run="stages.bench.eval.run:run",
+    before="evals.quiet:prepare",
+)

@@ -25,12 +25,17 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def space_at(path: Path) -> tuple[Path, int]:
+    """The deepest folder above `path` that is there, and the bytes that are free on its disk."""
+    folder = next(parent for parent in Path(os.path.realpath(path)).parents if parent.is_dir())
+    return folder, shutil.disk_usage(folder).free
+
+
 def with_free_space(plan: Plan, out: Path) -> Plan:
     """The plan with the space that is free where `out` will lie, and a refusal if that is less than it takes."""
     if plan.disk_bytes is None:
         return plan
-    folder = next(parent for parent in Path(os.path.realpath(out)).parents if parent.is_dir())
-    free = shutil.disk_usage(folder).free
+    folder, free = space_at(out)
     refusals = list(plan.refusals)
     if free < plan.disk_bytes:
         refusals.append(

@@ -26,6 +26,7 @@ class Stage:
     config: its settings.
     run, plan: `"package.module:function"`, imported only when called.
         `run(config, context) -> StageResult`; `plan(config) -> Plan`.
+    before: a function of the same form, called before they are imported: what libraries read while they are imported.
     resumable: on the first signal it saves its state in `context.run_dir` and raises InterruptedRunError.
     """
 
@@ -35,17 +36,23 @@ class Stage:
     run: str
     plan: str | None = None
     resumable: bool = False
+    before: str | None = None
 
     def call_run(self, config: StageConfig, context: "StageContext") -> "StageResult":
-        result = load_target(self.run)(config, context)
+        result = self._target(self.run)(config, context)
         if not isinstance(result, StageResult):
             raise TypeError(f"{self.run} returned {type(result).__name__} instead of a StageResult")
         return result
 
     def call_plan(self, config: StageConfig, out: Path | None = None) -> Plan | None:
         """The stage's estimate, or None where there is nothing to plan. With `out` the free space there is compared, too."""
-        plan: Plan | None = load_target(self.plan)(config) if self.plan else None
+        plan: Plan | None = self._target(self.plan)(config) if self.plan else None
         return with_free_space(plan, out) if plan and out else plan
+
+    def _target(self, target: str) -> Any:
+        if self.before:
+            load_target(self.before)()
+        return load_target(target)
 
 
 def load_target(target: str) -> Any:

@@ -1,15 +1,14 @@
 """What a distillation will take: the student's training, the teacher beside it or before it, and what is kept of it."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from model.config import HybridConfig
 from model.counting import count_parameters, forward_flops_per_token
 from stages.common.data.chat.estimate import MEASURED, estimate_chats
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import resolve_sources
+from stages.common.disk import space_at
 from stages.common.plan import Plan, PlanValue
 from stages.common.sizes import format_bytes
 from stages.common.training.batches import TrainingData
@@ -112,14 +111,10 @@ def _add_cache(planned: Plan, config: DistillConfig, k: int, tokens: int) -> Non
     if config.cache is None:
         return
     kept = sum(path.stat().st_size for path in config.cache.rglob("*") if path.is_file())
-    free = shutil.disk_usage(_existing(config.cache)).free
+    _, free = space_at(config.cache / "cache")
     planned.sections["Kept logits"] |= {"kept_bytes": kept, "free_bytes": free}
     if needed - kept > free:
         planned.refusals.append(
             f"the teacher's logits take up to {format_bytes(needed)}, {format_bytes(free)} are free: "
             "lower --top-k or --tokens, or give a --cache on another disk"
         )
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.resolve().parents) if folder.exists())

@@ -7,7 +7,8 @@ STAGE = Stage(
     name="eval",
     kind="eval",
     config=EvalConfig,
-    run="stages.eval.entry:run",
-    plan="stages.eval.entry:plan",
+    run="stages.eval.run:run",
+    plan="stages.eval.plan:plan",
+    before="evals.quiet:prepare",
     resumable=True,
 )

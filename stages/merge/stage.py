@@ -7,7 +7,8 @@ STAGE = Stage(
     name="merge",
     kind="model",
     config=MergeConfig,
-    run="stages.merge.entry:run",
-    plan="stages.merge.entry:plan",
+    run="stages.merge.run:run",
+    plan="stages.merge.plan:plan",
+    before="evals.quiet:prepare",
     resumable=True,
 )

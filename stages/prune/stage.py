@@ -7,7 +7,8 @@ STAGE = Stage(
     name="prune",
     kind="model",
     config=PruneConfig,
-    run="stages.prune.entry:run",
-    plan="stages.prune.entry:plan",
+    run="stages.prune.run:run",
+    plan="stages.prune.plan:plan",
+    before="evals.quiet:prepare",
     resumable=True,
 )

@@ -1,3 +1,5 @@
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,13 @@ def model(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -
     copy_tokenizer(tokenizer_directory, directory)
     save(randomized(miniature("M-M*-", vocab_size=448, hidden_size=48)), directory)
     return directory
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A disk of the size of the parameter, such as "64k"."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)

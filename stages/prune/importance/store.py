@@ -9,7 +9,6 @@ and as metadata, under the one name "nano2", the JSON of `Origin`.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from model.artifact.hashing import short_hash
 from model.artifact.safetensors_header import read_header
+from model.artifact.staging import write_bytes_atomic
 from model.config import ATTENTION, MAMBA, MLP, HybridConfig, describe
 from model.errors import ArtifactError
 from stages.prune.importance.widths import Widths
@@ -64,15 +64,7 @@ def save(importance: Importance, path: Path) -> None:
     }
     for kind in _OF_BLOCKS:
         tensors |= {f"{kind}.{block}": tensor for block, tensor in getattr(widths, kind).items()}
-    content = to_bytes(tensors, metadata={_METADATA: importance.origin.model_dump_json()})
-    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            os.fsync(file.fileno())
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_bytes_atomic(path, to_bytes(tensors, metadata={_METADATA: importance.origin.model_dump_json()}))
 
 
 def load(path: Path, config: HybridConfig, *, model: str) -> Importance:

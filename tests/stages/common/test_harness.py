@@ -388,3 +388,19 @@ def test_a_lock_whose_folder_vanished_is_no_lock(out: Path, monkeypatch: pytest.
     monkeypatch.setattr(fcntl, "flock", flock)
     with locked_run_directory(out), pytest.raises(UsageError, match="another run"), locked_run_directory(out):
         pass
+
+
+def test_what_comes_before_a_stage_comes_before_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "early.py").write_text(
+        "import os\ndef prepare() -> None:\n    os.environ['SET_EARLY'] = 'yes'\n"
+    )
+    (tmp_path / "late.py").write_text(
+        "import os\nSEEN = os.environ['SET_EARLY']\ndef plan(config): return None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SET_EARLY", "no")
+    stage = Stage("x", None, ToyConfig, run="late:run", plan="late:plan", before="early:prepare")
+    assert stage.call_plan(ToyConfig()) is None
+    assert sys.modules["late"].SEEN == "yes"

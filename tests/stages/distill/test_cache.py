@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -260,15 +260,6 @@ def test_two_writers_of_one_cache(cached: Settings, tmp_path: Path) -> None:
         distill(cached | {"learning_rate": 1e-3}, tmp_path / "reader")  # nothing to write
         with pytest.raises(UsageError, match="is being written by another run"):
             distill(cached | {"seed": 5, "tokens": 40 * 4 * SEQ_LEN}, tmp_path / "writer")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small tmpfs")

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +176,8 @@ class TestCache:
             run(tmp_path / "out", model=model, cache=tmp_path / "file", **SETTINGS)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small tmpfs")
+@pytest.mark.parametrize("small_disk", ["16k"], indirect=True)
 def test_a_full_disk_is_said_once_and_the_answers_stay(model: Path, whole: Path, small_disk: Path) -> None:
     with pytest.raises(ArtifactError, match="the disk is full"):
         run(small_disk / "whole", model=model, **SETTINGS)

@@ -1,7 +1,6 @@
 """A disk that is too small is refused before the merge; one that fills up meanwhile loses nothing."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +14,6 @@ from stages.common.reporter import ProgressBar, QuietProgressBar, QuietReporter
 from tests.stages.merge.helpers import merge
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small tmpfs")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 class Filler(QuietReporter):

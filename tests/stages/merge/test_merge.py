@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from model.artifact.hashing import content_hash
 from model.artifact.provenance import Provenance, write_provenance
+from model.artifact.sharding import WEIGHTS_FILE
 from model.artifact.weights import CheckpointFiles, save_weights
 from model.errors import ArtifactError
 from model.loading import load
@@ -211,6 +212,7 @@ class TestRefusals:
     def test_settings_of_fresh_weights_do_not_matter(self, a: Path, tmp_path: Path) -> None:
         other = with_config(a, tmp_path / "other", initializer_range=0.5, time_step_max=0.2)
         merge(tmp_path / "out", a, other)
+        assert content_hash(tmp_path / "out" / WEIGHTS_FILE) == content_hash(a / WEIGHTS_FILE)
 
     def test_another_tokenizer(self, a: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(a, tmp_path / "other"))

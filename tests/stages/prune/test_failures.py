@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,16 +160,8 @@ def test_a_signal_in_a_trial_saves_it(recipe: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "small.run").glob("trials/*/training/step-*"))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small tmpfs")
+@pytest.mark.parametrize("small_disk", ["220k"], indirect=True)
 def test_no_room_for_what_is_cut_keeps_the_importance(settings: Settings, small_disk: Path) -> None:
     with pytest.raises(ArtifactError, match="the disk is full"):
         prune(settings, small_disk / "small")
