@@ -7,7 +7,7 @@ from pathlib import Path
 from model.errors import Nano2Error
 from stages.common.experiments.running import make_runs
 from stages.common.experiments.spec import read_experiment
-from stages.common.experiments.tables import outcomes, rows_of
+from stages.common.experiments.tables import device_of, outcomes, rows_of
 from stages.common.results import write_result
 
 
@@ -36,6 +36,7 @@ def main() -> int:
             ],
             metrics=outcomes(experiment.claims, rows),
             rows=rows,
+            device=device_of(experiment, folder),
         )
     except Nano2Error as error:
         print(f"error: {error}\n  next:  {error.remedy}", file=sys.stderr)

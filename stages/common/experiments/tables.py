@@ -1,6 +1,7 @@
 """From finished evaluations to a result file's rows, and from rows to what became of each claim."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -41,6 +42,13 @@ def rows_of(experiment: Experiment, folder: Path) -> list[Row]:
                 }
             )
     return rows
+
+
+def device_of(experiment: Experiment, folder: Path) -> Mapping[str, str | int]:
+    """What most of the experiment's runs were made on: text and tasks are prepared on the CPU wherever models are trained."""
+    devices = [_provenance(folder / name).device for name in experiment.made()]
+    most, _ = Counter(tuple(device.items()) for device in devices).most_common(1)[0]
+    return dict(most)
 
 
 def outcomes(claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, float]:

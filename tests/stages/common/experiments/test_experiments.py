@@ -10,7 +10,7 @@ from model.errors import ArtifactError, UsageError
 from stages.common.experiments.__main__ import main
 from stages.common.experiments.running import FailedRunError, make_runs
 from stages.common.experiments.spec import Claim, Experiment, read_experiment
-from stages.common.experiments.tables import outcomes, rows_of
+from stages.common.experiments.tables import device_of, outcomes, rows_of
 from tests.stages.common.data.helpers import story, write_jsonl
 
 RECIPE: dict[str, Any] = {
@@ -135,10 +135,13 @@ def test_a_control_made_once_stands_beside_every_seed() -> None:
     assert figures["c_smallest_difference"] == pytest.approx(0.1)
 
 
-def _artifact(directory: Path, **metrics: float) -> None:
+def _artifact(directory: Path, device: str = "cpu", **metrics: float) -> None:
     directory.mkdir(parents=True)
     (directory / "results.json").write_text(json.dumps(metrics))
-    write_provenance(directory, Provenance(kind="eval", stage="eval", metrics=dict(metrics)))
+    provenance = Provenance(
+        kind="eval", stage="eval", metrics=dict(metrics), device={"type": device, "name": "its name"}
+    )
+    write_provenance(directory, provenance)
 
 
 def test_rows_carry_seed_hash_and_raw_figures(tmp_path: Path) -> None:
@@ -149,6 +152,13 @@ def test_rows_carry_seed_hash_and_raw_figures(tmp_path: Path) -> None:
     assert len({row["artifact"] for row in rows}) == 2
     with pytest.raises(ArtifactError, match="measured no 'speed'"):
         rows_of(experiment(measures=[RECIPE["measures"][0] | {"figures": {"s": "speed"}}]), tmp_path)
+
+
+def test_a_result_names_the_device_of_the_runs_not_of_who_wrote_it(tmp_path: Path) -> None:
+    _artifact(tmp_path / "tokenizer", device="cpu")
+    for seed in (1, 2):
+        _artifact(tmp_path / f"packed-{seed}", device="cuda")
+    assert device_of(experiment(), tmp_path)["type"] == "cuda"
 
 
 def _on(texts: Path) -> dict[str, Any]:
