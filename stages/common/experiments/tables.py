@@ -45,7 +45,7 @@ def rows_of(experiment: Experiment, folder: Path) -> list[Row]:
 
 
 def device_of(experiment: Experiment, folder: Path) -> Mapping[str, str | int]:
-    """What most of the experiment's runs were made on: text and tasks are prepared on the CPU wherever models are trained."""
+    """What most of the runs were made on: text and tasks are prepared on the CPU wherever models are trained."""
     devices = [_provenance(folder / name).device for name in experiment.made()]
     most, _ = Counter(tuple(device.items()) for device in devices).most_common(1)[0]
     return dict(most)
