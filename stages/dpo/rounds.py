@@ -5,6 +5,7 @@ are kept in OUT.run with the reference's log-probabilities until the run ends, s
 them; one that was killed while they were made comes back to the same model and makes the same ones.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from statistics import fmean
@@ -27,7 +28,7 @@ from stages.common.preferences.reference import reference_logprobs
 from stages.common.preferences.store import PairSet, load_pairs, save_pairs
 from stages.common.preferences.stream import PairSteps
 from stages.common.rewards.grading import Grading
-from stages.common.rewards.part import Failure
+from stages.common.rewards.part import Failure, counted
 from stages.common.rewards.settings import GraderReward
 from stages.common.stage import StageContext
 from stages.common.training.steps import StepShape
@@ -124,10 +125,6 @@ class RoundPairs:
         about = _told(number, judged, pairs)
         shown = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in about.items())
         self._context.reporter.log(shown)
-        if about["not_graded"]:
-            self._context.reporter.warn(
-                f"round {number + 1}: {about['not_graded']:g} answers could not be graded and were left out"
-            )
         if not pairs:
             self._without_pairs(number, about)
         reference_P2 = reference_logprobs(
@@ -172,6 +169,11 @@ class RoundPairs:
                 )
         with closing(Grading(GraderReward(kind="grader"), self._check)) as grading:
             grades = grading.values(episodes)
+        reasons = Counter(grade.reason for grade in grades if isinstance(grade, Failure))
+        if reasons:
+            self._context.reporter.warn(
+                f"round {number + 1}: {reasons.total()} answers could not be graded and were left out: {counted(reasons)}"
+            )
         judged = [
             Judged(episode, None if isinstance(grade, Failure) else grade)
             for episode, grade in zip(episodes, grades, strict=True)
@@ -183,7 +185,8 @@ class RoundPairs:
         if not number:
             raise ArtifactError(
                 f"no question has both a right and a wrong answer among {samples} "
-                f"({about['all_right']} questions have right ones alone, {about['all_wrong']} wrong ones alone)",
+                f"({about['all_right']} questions have right ones alone, {about['all_wrong']} wrong ones alone; "
+                f"{about['not_graded']} answers could not be graded)",
                 where=", ".join(map(str, self._config.prompts)),
                 remedy="give questions that the model answers at times, more --samples or a higher --temperature",
             )
@@ -232,7 +235,7 @@ def _told(number: int, judged: Sequence[Sequence[Judged]], pairs: Sequence[Encod
         "unfinished": sum(sample.episode.end != "answered" for sample in every) / max(1, len(every)),
         "not_graded": sum(map(len, judged)) - len(every),
         "all_right": sum(0 < right == len(samples) for right, samples in zip(rights, graded, strict=True)),
-        "all_wrong": sum(right == 0 for right in rights),
+        "all_wrong": sum(right == 0 < len(samples) for right, samples in zip(rights, graded, strict=True)),
         "pairs": len(pairs),
         "chosen_tokens": fmean(float(pair.chosen.mask.sum()) for pair in pairs) if pairs else 0.0,
         "rejected_tokens": fmean(float(pair.rejected.mask.sum()) for pair in pairs) if pairs else 0.0,

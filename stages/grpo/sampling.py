@@ -12,6 +12,7 @@ import torch
 from evals.episodes.play import Episode, EpisodeEnd, EpisodeSettings, play
 from model.errors import ArtifactError
 from model.hybrid import HybridLM
+from stages.common.rewards.part import counted
 from stages.common.rewards.rewards import Reward, Rewards
 from stages.grpo.batch import Rollout
 from stages.grpo.config import GrpoConfig
@@ -119,10 +120,9 @@ class Sampler:
         failed = [reward for reward in rewards if reward.failures]
         if len(failed) <= self._config.max_failed * len(rewards):
             return
-        reasons = Counter(reason for reward in failed for reason in reward.failures).most_common(3)
+        reasons = Counter(reason for reward in failed for reason in reward.failures)
         raise ArtifactError(
-            f"{len(failed)} of {len(rewards)} samples have no reward: "
-            + "; ".join(f"{reason} ({count} times)" for reason, count in reasons),
+            f"{len(failed)} of {len(rewards)} samples have no reward: {counted(reasons)}",
             where=where,
             remedy="see to the cause and run the same command again, which continues; or raise --max-failed",
         )

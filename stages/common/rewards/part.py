@@ -1,5 +1,6 @@
 """What a part of a reward gives: values, or why there are none."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,11 @@ class Failure:
     """Why a part has no value for a sample."""
 
     reason: str
+
+
+def counted(reasons: Counter[str]) -> str:
+    """The most frequent reasons, and how often each came."""
+    return "; ".join(f"{reason} ({count} times)" for reason, count in reasons.most_common(3))
 
 
 class Part(Protocol):

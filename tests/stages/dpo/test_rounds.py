@@ -271,7 +271,20 @@ def test_answers_that_break_their_grader_are_left_out_and_said(
     reporter = QuietReporter()
     outcome = dpo(settings | {"rounds": 1}, tmp_path / "tuned", reporter)
     assert outcome.result.rows[0]["not_graded"] == len(THINGS)
-    assert any("12 answers could not be graded" in warning for warning in reporter.warnings)
+    assert any(
+        "12 answers could not be graded and were left out: it broke (12 times)" in warning
+        for warning in reporter.warnings
+    )
+
+
+def test_where_no_answer_can_be_graded_that_is_the_reason(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Grading, "values", lambda _, episodes: [Failure("it broke")] * len(episodes))
+    reporter = QuietReporter()
+    with pytest.raises(ArtifactError, match=r"0 wrong ones alone; 48 answers could not be graded"):
+        dpo(settings | {"rounds": 1}, tmp_path / "tuned", reporter)
+    assert any("it broke (48 times)" in warning for warning in reporter.warnings)
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,8 @@ def test_a_reward_model_scores_the_answer_and_not_its_reasoning(reward_model: Pa
         ],
         {"kind": "model", "path": str(reward_model), "shift": 1.0, "scale": 2.0},
     )
-    assert one == same
-    assert one.total != other.total
-    assert math.isfinite(one.total)
+    assert one.total == pytest.approx(same.total, abs=1e-5)
+    assert abs(one.total - other.total) > 1e-3
     (plain,) = rewards_of([episode("Seven.")], {"kind": "model", "path": str(reward_model)})
     assert one.total == pytest.approx((plain.total - 1) / 2, abs=1e-5)
 
