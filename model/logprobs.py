@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.kernels.matmul import linear, linear_backward
-from model.loss import IGNORED, chunk_rows
+from model.loss import IGNORED, token_chunks
 
 
 def token_logprobs(
@@ -67,15 +67,14 @@ class _LinearLogprobs(torch.autograd.Function):
         return dhidden_nD, dweight_VD.to(weight_VD.dtype), None, None
 
 
-def token_chunks(tokens: int, vocab_size: int) -> list[slice]:
-    """The tokens in pieces whose logits are held at a time."""
-    rows = chunk_rows(vocab_size)
-    return [slice(start, start + rows) for start in range(0, tokens, rows)]
-
-
 def linear_log_softmax(hidden_nD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
     """[n, V] log softmax(`hidden @ weight^T` / temperature), float32 (float64 where hidden is), without a gradient."""
     wide = torch.promote_types(hidden_nD.dtype, torch.float32)
-    logits_nV = linear(hidden_nD, weight_VD.to(hidden_nD.dtype)).to(wide).div_(temperature)
+    return log_softmax_(linear(hidden_nD, weight_VD.to(hidden_nD.dtype)).to(wide), temperature)
+
+
+def log_softmax_(logits_nV: Tensor, temperature: float) -> Tensor:
+    """log softmax(logits / temperature), in place."""
+    logits_nV.div_(temperature)
     logits_nV.sub_(logits_nV.amax(1, keepdim=True))
     return logits_nV.sub_(logits_nV.exp().sum(1, keepdim=True).log_())

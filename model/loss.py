@@ -1,14 +1,15 @@
-"""Next-token cross-entropy of hidden states without ever holding the logits of more than one chunk of tokens.
+"""Losses on the logits of hidden states, next-token cross-entropy first, without ever holding more than one chunk's logits.
 
 With a vocabulary of 131,072, the float32 logits of 8,192 tokens alone would take 4 GiB. Here a chunk's logits are made,
 reduced to losses, turned into their gradient in place, multiplied back into the gradients of hidden states and head,
 and dropped.
 
-Shapes: n tokens (batch and time flattened), D hidden size, V vocabulary.
+Shapes: n tokens (batch and time flattened), c of them in a chunk, D hidden size, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +27,10 @@ _FEWEST_ROWS = 256
 def chunk_rows(vocab_size: int) -> int:
     """Tokens whose logits are held at a time: about 4 MiB in float32, but enough of them to make a matrix product of."""
     return max(_FEWEST_ROWS, _CHUNK_BYTES // (4 * vocab_size))
+
+
+ChunkLosses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
+"""Of a chunk of tokens and their logits [c, V], which it may overwrite: losses [c], and their gradient by the logits."""
 
 
 @dataclass(frozen=True)
@@ -59,40 +64,54 @@ def token_cross_entropy(hidden: Tensor, head_weight_VD: Tensor, labels: Tensor) 
 
     hidden [..., D], labels [...] with IGNORED where a token does not count. `per_token` [...] is zero there.
     """
-    hidden_nD, labels_n = hidden.flatten(0, -2), labels.flatten()
-    total, per_token_n = _LinearCrossEntropy.apply(hidden_nD, head_weight_VD, labels_n)
+    labels_n = labels.flatten()
+
+    def cross_entropy(chunk: slice, logits_cV: Tensor) -> tuple[Tensor, Tensor]:
+        kept_c = labels_n[chunk] != IGNORED
+        targets_c1 = labels_n[chunk, None].clamp(min=0)
+        # By hand and in place: torch.log_softmax takes three times as long as its exponentials.
+        logits_cV.sub_(logits_cV.amax(1, keepdim=True))
+        target_logit_c1 = logits_cV.gather(1, targets_c1)
+        p_cV = logits_cV.exp_()
+        total_c1 = p_cV.sum(1, keepdim=True)
+        loss_c = (total_c1.log() - target_logit_c1)[:, 0].masked_fill(~kept_c, 0)
+        p_cV.div_(total_c1).scatter_add_(1, targets_c1, p_cV.new_full((1, 1), -1.0).expand_as(targets_c1))
+        return loss_c, p_cV.mul_(kept_c[:, None])
+
+    total, per_token_n = linear_losses(hidden.flatten(0, -2), head_weight_VD, cross_entropy)
     return TokenLosses(total, per_token_n.view(labels.shape), int((labels_n != IGNORED).sum()))
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+def linear_losses(hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses) -> tuple[Tensor, Tensor]:
+    """The sum of the losses on `hidden @ weight^T`, which carries the gradient, and each token's, [n].
+
+    In float32 (float64 where hidden is); `losses` is asked about one chunk of tokens after the other.
+    """
+    return cast(tuple[Tensor, Tensor], _LinearLosses.apply(hidden_nD, weight_VD, losses))
+
+
+def token_chunks(tokens: int, vocab_size: int) -> list[slice]:
+    """The tokens in pieces whose logits are held at a time."""
+    rows = chunk_rows(vocab_size)
+    return [slice(start, start + rows) for start in range(0, tokens, rows)]
+
+
+class _LinearLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
-        weight_compute_VD = weight_VD.to(hidden_nD.dtype)
-        rows = chunk_rows(weight_VD.shape[0])
-        per_token_n = torch.zeros(labels_n.shape, dtype=wide, device=hidden_nD.device)
+        compute_VD = weight_VD.to(hidden_nD.dtype)
+        per_token_n = torch.empty(len(hidden_nD), dtype=wide, device=hidden_nD.device)
         dhidden_nD, dweight_VD = None, None
         if any(ctx.needs_input_grad):
             dhidden_nD = torch.empty_like(hidden_nD)
             dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device)
-        for start in range(0, hidden_nD.shape[0], rows):
-            chunk = slice(start, start + rows)
-            labels = labels_n[chunk]
-            kept = labels != IGNORED
-            logits = linear(hidden_nD[chunk], weight_compute_VD).to(wide)
-            targets = labels.clamp(min=0)[:, None]
-            # By hand and in place: torch.log_softmax takes three times as long as its exponentials.
-            logits.sub_(logits.amax(1, keepdim=True))
-            target_logit = logits.gather(1, targets)
-            p = logits.exp_()
-            total = p.sum(1, keepdim=True)
-            per_token_n[chunk] = torch.where(kept, (total.log() - target_logit)[:, 0], per_token_n[chunk])
+        for chunk in token_chunks(len(hidden_nD), len(weight_VD)):
+            per_token_n[chunk], dlogits_cV = losses(chunk, linear(hidden_nD[chunk], compute_VD).to(wide))
             if dhidden_nD is None or dweight_VD is None:
                 continue
-            dlogits = p.div_(total)
-            dlogits.scatter_add_(1, targets, dlogits.new_full((1, 1), -1.0).expand_as(targets))
-            dlogits = dlogits.mul_(kept[:, None]).to(hidden_nD.dtype)
-            dhidden_nD[chunk], dweight = linear_backward(dlogits, hidden_nD[chunk], weight_compute_VD)
+            dlogits_cV = dlogits_cV.to(hidden_nD.dtype)
+            dhidden_nD[chunk], dweight = linear_backward(dlogits_cV, hidden_nD[chunk], compute_VD)
             dweight_VD += dweight
         ctx.save_for_backward(dhidden_nD, dweight_VD)
         ctx.weight_dtype = weight_VD.dtype
@@ -103,6 +122,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         dhidden_nD, dweight_VD = ctx.saved_tensors
-        dhidden = None if dhidden_nD is None else dhidden_nD * grad.to(dhidden_nD.dtype)
-        dweight = None if dweight_VD is None else (dweight_VD * grad).to(ctx.weight_dtype)
-        return dhidden, dweight, None
+        return dhidden_nD * grad.to(dhidden_nD.dtype), (dweight_VD * grad).to(ctx.weight_dtype), None

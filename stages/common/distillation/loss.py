@@ -18,15 +18,12 @@ Shapes: n tokens with a label, D and E hidden sizes of student and teacher, V vo
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from model.kernels.matmul import linear_backward
-from model.logprobs import linear_log_softmax, token_chunks
-from model.loss import IGNORED, TokenLosses
+from model.logprobs import linear_log_softmax, log_softmax_
+from model.loss import IGNORED, TokenLosses, linear_losses, token_chunks
 
 Divergence = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 """Of a chunk of tokens and the student's log q [c, V], which it may overwrite: KL [c], and its gradient by z / T [c, V]."""
@@ -108,41 +105,11 @@ def _token_losses(
     hidden: Tensor, head_VD: Tensor, labels: Tensor, divergence: Divergence, temperature: float
 ) -> TokenLosses:
     kept = labels != IGNORED
-    total, per_token_n = _LinearDivergence.apply(hidden[kept], head_VD, divergence, temperature)
+
+    def losses(chunk: slice, logits_cV: Tensor) -> tuple[Tensor, Tensor]:
+        kl_c, gradient_cV = divergence(chunk, log_softmax_(logits_cV, temperature))
+        return kl_c * temperature**2, gradient_cV.mul_(temperature)
+
+    total, per_token_n = linear_losses(hidden[kept], head_VD, losses)
     wide = torch.zeros(labels.shape, dtype=per_token_n.dtype, device=hidden.device)
     return TokenLosses(total, wide.masked_scatter(kept, per_token_n), len(per_token_n))
-
-
-class _LinearDivergence(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, divergence: Divergence, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(hidden_nD.dtype, torch.float32)
-        compute_VD = weight_VD.to(hidden_nD.dtype)
-        per_token_n = torch.empty(len(hidden_nD), dtype=wide, device=hidden_nD.device)
-        dhidden_nD, dweight_VD = None, None
-        if any(ctx.needs_input_grad):
-            dhidden_nD = torch.empty_like(hidden_nD)
-            dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device)
-        for chunk in token_chunks(len(hidden_nD), weight_VD.shape[0]):
-            logq_nV = linear_log_softmax(hidden_nD[chunk], weight_VD, temperature)
-            kl_n, dlogits_nV = divergence(chunk, logq_nV)
-            per_token_n[chunk] = kl_n * temperature**2
-            if dhidden_nD is None or dweight_VD is None:
-                continue
-            dlogits_nV = dlogits_nV.mul_(temperature).to(hidden_nD.dtype)
-            dhidden_nD[chunk], dweight = linear_backward(dlogits_nV, hidden_nD[chunk], compute_VD)
-            dweight_VD += dweight
-        ctx.save_for_backward(dhidden_nD, dweight_VD)
-        ctx.weight_dtype = weight_VD.dtype
-        ctx.mark_non_differentiable(per_token_n)
-        return per_token_n.sum(), per_token_n
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        dhidden_nD, dweight_VD = ctx.saved_tensors
-        dhidden = dhidden_nD * grad.to(dhidden_nD.dtype)
-        dweight = (dweight_VD * grad).to(ctx.weight_dtype)
-        return dhidden, dweight, None, None

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import model.logprobs
-from model.logprobs import linear_log_softmax
+import model.loss
+from model.kernels.matmul import linear
 from model.loss import IGNORED
-from stages.common.distillation import loss
 from stages.common.distillation.loss import TopK, forward_kl, top_k, top_k_kl
 
 VOCAB, STUDENT, TEACHER = 23, 6, 8
@@ -63,7 +63,7 @@ def taught(args: Arguments, k: int, temperature: float = 1.0) -> TopK:
 def test_forward_kl_is_the_plain_formula_whatever_the_chunk(
     rows: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.logprobs, "chunk_rows", lambda vocab_size: rows)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda vocab_size: rows)
     args = arguments(3, 7)
     losses = forward_kl(*args, temperature=temperature)
     plain = oracle(args, temperature)
@@ -81,7 +81,7 @@ def test_forward_kl_is_the_plain_formula_whatever_the_chunk(
 def test_top_k_kl_is_the_plain_formula_whatever_the_chunk(
     rows: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.logprobs, "chunk_rows", lambda vocab_size: rows)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda vocab_size: rows)
     args = arguments(3, 7)
     top = taught(args, 5, temperature)
     losses = top_k_kl(*args[:2], top, args[-1], temperature=temperature)
@@ -143,12 +143,13 @@ def test_never_more_logits_than_a_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
     """Of either model, whether the whole divergence or a part of it is asked for."""
     held: list[int] = []
 
-    def watched(hidden_nD: Tensor, weight_VD: Tensor, temperature: float) -> Tensor:
+    def watched(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
         held.append(len(hidden_nD))
-        return linear_log_softmax(hidden_nD, weight_VD, temperature)
+        return linear(hidden_nD, weight_VD)
 
-    monkeypatch.setattr(model.logprobs, "chunk_rows", lambda vocab_size: 4)
-    monkeypatch.setattr(loss, "linear_log_softmax", watched)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda vocab_size: 4)
+    for module in (model.loss, model.logprobs):
+        monkeypatch.setattr(module, "linear", watched)
     args = arguments(30, ignored=0)
     forward_kl(*args).total.backward()
     top_k_kl(*args[:2], taught(args, 3), args[-1]).total.backward()
