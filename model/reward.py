@@ -1,7 +1,7 @@
 """A reward model: the hybrid network with a score head, which reads the hidden state at the end of an answer.
 
-An artifact of kind `reward` is a checkpoint with `score_head.safetensors` beside it. What is scored is the conversation up
-to the stop token of its last turn, rendered with thinking off and without any reasoning: an answer is judged, not how it
+An artifact of kind `reward` is a checkpoint with `reward/score_head.safetensors` in it. What is scored is the conversation
+up to the stop token of its last turn, rendered with thinking off and without any reasoning: an answer is judged, not how it
 came about. Training and scoring take their tokens from the same function.
 
 Shapes: B rows, T tokens, D hidden size, n places in the rows.
@@ -26,7 +26,9 @@ from model.layers.linear import Linear
 from model.loading import load, save
 from model.tokenizer import load_tokenizer
 
-HEAD_FILE = "score_head.safetensors"
+HEAD_FILE = "reward/score_head.safetensors"
+"""Not beside the weights, where vLLM would read it as a part of them."""
+
 _HEAD = "score_head.weight"
 _PADDING_DOCUMENT = -1
 _ROWS_TOKENS = 1 << 14
@@ -69,6 +71,7 @@ class ScoredLM(HybridLM):
         head_1D = state.pop(_HEAD)
         plain.load_state_dict(state, assign=True)
         save(plain, directory, dtype)
+        (directory / HEAD_FILE).parent.mkdir(exist_ok=True)
         save_tensors({_HEAD: head_1D.float()}, directory / HEAD_FILE)
 
 

@@ -31,7 +31,7 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```
 """,
     "dataset": "Pass it to a training stage with `-d {name}`. The rows are Arrow files of `datasets`.\n",
-    "reward": "Pass it to a stage that scores answers. The head's weights are in `score_head.safetensors`.\n",
+    "reward": "Pass it to a stage that scores answers. The head's weights are in `reward/score_head.safetensors`.\n",
     "eval": "The figures below are the result; the files beside this card hold the details.\n",
     "bench": "The figures below are the result; the files beside this card hold the details.\n",
 }

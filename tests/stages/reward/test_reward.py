@@ -69,6 +69,8 @@ def test_the_artifact_is_a_checkpoint_with_a_head(settings: Settings, model: Pat
     assert provenance is not None
     assert provenance.kind == "reward"
     assert HEAD_FILE in provenance.files
+    # vLLM takes every *.safetensors of the directory for the network's weights
+    assert [path.name for path in (tmp_path / "reward").glob("*.safetensors")] == ["model.safetensors"]
     before, after = load(model).state_dict(), load(tmp_path / "reward").state_dict()
     assert (before["lm_head.weight"] == after["lm_head.weight"]).all()
     changed = [name for name in before if not (before[name] == after[name]).all()]
