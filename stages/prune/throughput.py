@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -19,8 +20,7 @@ from stages.prune.kept import Shape
 from stages.prune.search.candidates import Candidate
 from stages.prune.search.space import describe, name_of
 
-PROMPT_TOKENS, NEW_TOKENS, ROUNDS = 64, 32, 3
-_WHOLE = "model"
+PROMPT_TOKENS, NEW_TOKENS, ROUNDS = 64, 32, 5
 
 
 class Speedups:
@@ -28,13 +28,15 @@ class Speedups:
 
     def __init__(self, file: Path, whole: HybridConfig, batch: int, device: torch.device) -> None:
         self._file, self._whole, self._batch, self._device = file, whole, batch, device
-        self._known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+        self._known: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
 
     def figures(self, candidate: Candidate) -> dict[str, float]:
         """`tok_per_s` of all sequences together, and `speedup`, its ratio to that of the whole model."""
-        own = self._rate(_WHOLE, self._whole)
-        rate = self._rate(name_of(candidate.shape), candidate.applied(self._whole))
-        return {"tok_per_s": rate, "speedup": rate / own}
+        name = name_of(candidate.shape)
+        if name not in self._known:
+            self._known[name] = self._measured(candidate.applied(self._whole))
+            write_json(self._file, self._known)
+        return self._known[name]
 
     def fast_enough(
         self, candidates: Sequence[Candidate], least: float | None, count: int | None = None
@@ -62,17 +64,17 @@ class Speedups:
             )
         return fast
 
-    def _rate(self, name: str, config: HybridConfig) -> float:
-        if name not in self._known:
-            self._known[name] = _measure(config, self._batch, self._device)
-            write_json(self._file, self._known)
-        return self._known[name]
-
-
-def _measure(config: HybridConfig, batch: int, device: torch.device) -> float:
-    """The best of some rounds, as the first ones warm up and others on the machine only ever slow it down."""
-    lm = _random_model(config, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    return max(_decode(lm, batch) for _ in range(ROUNDS))
+    def _measured(self, shape: HybridConfig) -> dict[str, float]:
+        """Medians over rounds in which the model and the shape take turns: what else the machine does slows both down."""
+        dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
+        whole, cut = (_random_model(config, self._device, dtype) for config in (self._whole, shape))
+        for lm in (whole, cut):
+            _decode(lm, self._batch)  # the first round warms up
+        rounds = [(_decode(whole, self._batch), _decode(cut, self._batch)) for _ in range(ROUNDS)]
+        return {
+            "tok_per_s": median(fast for _, fast in rounds),
+            "speedup": median(fast / slow for slow, fast in rounds),
+        }
 
 
 def _random_model(config: HybridConfig, device: torch.device, dtype: torch.dtype) -> HybridLM:

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from model.errors import PlanRefusedError
+from model.hybrid import HybridLM
+from stages.prune import throughput
 from stages.prune.kept import Shape
 from stages.prune.search.blocks import Blocks
 from stages.prune.search.budget import Budget
@@ -23,8 +25,8 @@ CANDIDATES = Candidates.of(
 def known(folder: Path, *rates: float) -> Speedups:
     """As if the shapes, the largest first, had been measured at these rates, and the model at 100 tokens a second."""
     file = folder / "speeds.json"
-    named = zip((name_of(shape) for shape in SHAPES), rates, strict=True)
-    file.write_text(json.dumps({"model": 100.0, **dict(named)}))
+    figures = ({"tok_per_s": rate, "speedup": rate / 100} for rate in rates)
+    file.write_text(json.dumps(dict(zip(map(name_of, SHAPES), figures, strict=True))))
     return Speedups(file, WHOLE, 1, torch.device("cpu"))
 
 
@@ -56,3 +58,18 @@ def test_rates_are_measured_once_and_remembered(tmp_path: Path) -> None:
     assert first["speedup"] > 0
     assert Speedups(file, WHOLE, 2, torch.device("cpu")).figures(CANDIDATES[0]) == first
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_machine_that_becomes_busy_slows_both_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shape is twice as fast as the model, on a machine that is three times as slow from the seventh round on."""
+    turns = 0
+
+    def decode(lm: HybridLM, batch: int) -> float:
+        nonlocal turns
+        turns += 1
+        rate = 100.0 if lm.config == WHOLE else 200.0
+        return rate if turns < 7 else rate / 3
+
+    monkeypatch.setattr(throughput, "_decode", decode)
+    figures = Speedups(tmp_path / "speeds.json", WHOLE, 1, torch.device("cpu")).figures(CANDIDATES[0])
+    assert figures["speedup"] == pytest.approx(2)
