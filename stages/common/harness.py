@@ -196,8 +196,14 @@ class _ArtifactRun:
         return StageOutcome(result, self.out, seconds=seconds)
 
     def _provenance(self, result: StageResult, seconds: float, device: str) -> Provenance:
+        used = {field: iter(weights) for field, weights in result.weights.items()}
         parents = [
-            describe_input(item.path, out=self.out, content_hash=item.content_hash, weight=item.weight)
+            describe_input(
+                item.path,
+                out=self.out,
+                content_hash=item.content_hash,
+                weight=next(used[item.field]) if item.field in used else item.weight,
+            )
             for item in self.inputs
         ]
         seed = self.resolved.get("seed")

@@ -125,6 +125,7 @@ class StageResult:
     metrics: the figures, one value a name; recorded in the artifact's nano2.json.
     rows: a table (one dict a row, same keys). notes: sentences for the reader.
     data: anything JSON more, shown only with `--json`.
+    weights: of the inputs of a field, in their order, with what weight they were used, where that is not the one given.
     failure: set where there is a result and yet the command has to fail: printed after it, with its exit
     code.
     """
@@ -133,6 +134,7 @@ class StageResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Sequence[float]] = field(default_factory=dict)
     failure: Nano2Error | None = None
 
 

@@ -32,6 +32,7 @@ def run(config: MergeConfig, context: StageContext) -> StageResult:
     shares = {f"weight_{number}": weight for number, weight in enumerate(weights, start=1)}
     parameters = sum(info.count for info in merge.tensors.values())
     result.metrics = {"parameters": parameters, **shares, **result.metrics}
+    result.weights = {"model": weights}
     return result
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from model.artifact.hashing import content_hash
+from model.artifact.lineage import lineage
 from model.artifact.provenance import Provenance, write_provenance
 from model.artifact.sharding import WEIGHTS_FILE
 from model.artifact.weights import CheckpointFiles, save_weights
@@ -73,6 +74,31 @@ class TestLinear:
         merge(tmp_path / "second", a, b, alpha=1)
         assert content_hash(tmp_path / "shared") == content_hash(tmp_path / "weighted")
         assert content_hash(tmp_path / "second") == content_hash(b)
+
+    @pytest.mark.parametrize(
+        ("given", "settings", "used"),
+        [
+            (("", ""), {"alpha": 0.25}, [0.75, 0.25]),
+            (("", ""), {"alpha": 0.25, "method": "slerp"}, [0.75, 0.25]),
+            ((":3", ":1"), {}, [0.75, 0.25]),
+            ((":3", ":1"), {"normalize": False}, [3, 1]),
+        ],
+    )
+    def test_the_lineage_has_the_weights_that_were_used(
+        self,
+        a: Path,
+        b: Path,
+        tmp_path: Path,
+        given: tuple[str, str],
+        settings: dict[str, Any],
+        used: list[float],
+    ) -> None:
+        merge(
+            tmp_path / "out",
+            *(f"{model}{weight}" for model, weight in zip((a, b), given, strict=True)),
+            **settings,
+        )
+        assert [node.weight for node in lineage(tmp_path / "out").parents] == used
 
 
 def test_slerp_is_taken_over_whole_tensors(
@@ -275,7 +301,6 @@ class TestRefusals:
 
     def test_a_reward_model_and_a_tokenizer(self, a: Path, tokenizer_directory: Path, tmp_path: Path) -> None:
         reward = Path(shutil.copytree(a, tmp_path / "reward"))
-        save_file({"score_head.weight": torch.zeros(1, 40)}, reward / "score_head.safetensors")
         write_provenance(reward, Provenance(kind="reward", stage="reward"))
         error = self.refused(tmp_path, a, reward)
         assert error.where == str(reward)

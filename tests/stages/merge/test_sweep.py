@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from model.artifact.hashing import content_hash
+from model.artifact.lineage import lineage
 from model.errors import UsageError
 from stages.common.reporter import QuietReporter
 from stages.merge.config import MergeConfig
@@ -63,6 +64,8 @@ def test_the_best_is_kept_and_recorded(
     assert {f"score@{row['alpha']:g}": row["score"] for row in rows}.items() <= metrics.items()
     merge(tmp_path / "alone", a, b, alpha=metrics["alpha"])
     assert content_hash(out) == content_hash(tmp_path / "alone")
+    alpha = metrics["alpha"]
+    assert [node.weight for node in lineage(out).parents] == [1 - alpha, alpha]
     assert len({row["score"] for row in rows}) > 1, "the sweep of the test decides nothing"
 
 
