@@ -57,9 +57,6 @@ class Entry:
     ids: Tensor
     logprobs: Tensor
 
-    def to(self, device: torch.device) -> "Entry":
-        return Entry(self.ids.to(device), self.logprobs.to(device))
-
     def checksum(self, place: Place) -> int:
         crc = zlib.crc32(repr(place).encode())
         for tensor in (self.ids, self.logprobs):

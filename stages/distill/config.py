@@ -16,11 +16,14 @@ from stages.common.config import (
 )
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.distillation.settings import DistillationSettings
+from stages.common.preset import Preset, PresetSettings
 from stages.common.sizes import Size
 from stages.common.training.settings import ScheduleSettings, TrainingSettings
 
 
-class DistillConfig(ChatDataSettings, DistillationSettings, ScheduleSettings, TrainingSettings):
+class DistillConfig(
+    PresetSettings, ChatDataSettings, DistillationSettings, ScheduleSettings, TrainingSettings
+):
     """Train a model to give every token the probability that a teacher gives it (report, section 4.3).
 
     The loss is the forward KL divergence on logits, over a blend of packed text and chats; of chats, where the assistant
@@ -30,6 +33,9 @@ class DistillConfig(ChatDataSettings, DistillationSettings, ScheduleSettings, Tr
     model: ModelPath = Field(description="Student to train.")
     teacher: InputPath = Field(
         description="Model to learn from, with the student's tokenizer and vocabulary."
+    )
+    teacher_preset: Preset = Field(
+        None, description="Shape of the teacher for --plan where that is not there."
     )
     data: DataPaths = Field((), description="Packed dataset, with its share of the rows.")
     chats: Annotated[tuple[WeightedPath, ...], WEIGHTED_PATH] = Field(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from model.config import HybridConfig
 from model.counting import count_parameters, forward_flops_per_token
+from model.loading import read_config
 from stages.common.data.chat.estimate import MEASURED, estimate_chats
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import resolve_sources
 from stages.common.disk import space_at
 from stages.common.plan import Plan, PlanValue
+from stages.common.preset import preset_shape, preset_warning
 from stages.common.sizes import format_bytes
 from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import available_bytes, resolve_device
@@ -23,8 +25,9 @@ from stages.distill.run import teacher_dtype
 
 
 def plan(config: DistillConfig) -> Plan:
-    student, teacher = agreed_shapes(config)
-    steps, sources = step_shape(config), _sources(config)
+    absent = preset_shape(config.model, config.preset)
+    student, teacher = (absent, _teacher_shape(config)) if absent else agreed_shapes(config)
+    steps, sources = step_shape(config), [] if absent else _sources(config)
     device = resolve_device(config.device)
     memory = forward_bytes(teacher, config.micro_batch, config.seq_len, teacher_dtype(config, device.type))
     planned = training_plan(
@@ -36,13 +39,16 @@ def plan(config: DistillConfig) -> Plan:
             name: value for source in sources for name, value in source.section(steps.total_sequences).items()
         },
         warnings=[f"rows of chats are estimated from the first {MEASURED} samples of each source"]
-        if config.chats
+        if config.chats and not absent
         else [],
         beside={} if config.top_k else {f"teacher_{name}": value for name, value in memory.items()},
     )
-    read = _rows_to_read(sources, steps) * config.seq_len if config.top_k else steps.tokens
+    # where the data is not counted, every row is taken to be read once
+    read = _rows_to_read(sources, steps) * config.seq_len if config.top_k and sources else steps.tokens
     planned = with_passes(planned, {"teacher_flops": read * forward_flops_per_token(teacher, config.seq_len)})
     planned.sections["Teacher"] = _teacher_section(teacher, memory)
+    if absent:
+        planned.warnings.append(preset_warning(config.model, config.preset, "and its data is not counted"))
     if config.top_k:
         needed, available = sum(memory.values()), available_bytes(device)
         if needed > available:
@@ -52,6 +58,10 @@ def plan(config: DistillConfig) -> Plan:
             )
         _add_cache(planned, config, config.top_k, read)
     return planned
+
+
+def _teacher_shape(config: DistillConfig) -> HybridConfig:
+    return preset_shape(config.teacher, config.teacher_preset) or read_config(config.teacher)
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,8 @@ def _add_cache(planned: Plan, config: DistillConfig, k: int, tokens: int) -> Non
         "bytes_per_token": bytes_per_token(k),
         "cache_bytes": needed,
     }
-    if config.cache is None:
+    if config.cache is None:  # in OUT.run
+        planned.disk_bytes = needed
         return
     kept = sum(path.stat().st_size for path in config.cache.rglob("*") if path.is_file())
     _, free = space_at(config.cache / "cache")

@@ -1,6 +1,6 @@
 """`nano2 distill`: a student learns the distributions of its teacher (report, section 4.3)."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -10,17 +10,15 @@ from model.hybrid import HybridLM
 from model.loading import load
 from stages.common.data.blending import BlendedOrder
 from stages.common.data.chat.run_rows import keep_template
-from stages.common.distillation.objective import Distillation
-from stages.common.distillation.session import distill_on_rows
+from stages.common.distillation.objective import WholeLogits
+from stages.common.distillation.session import Taught, distill_on_rows
 from stages.common.stage import StageContext, StageResult
-from stages.common.training.batches import RowStream, TrainingData
+from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import resolve_device
-from stages.common.training.loop import TrainingLoop
 from stages.common.training.schedule import warmup_decay
 from stages.common.training.session import prepare_model, write_model
-from stages.common.training.steps import StepShape
 from stages.distill.cache import Binding, LogitCache
-from stages.distill.cached import CachedRows, CachedStream, HeldOutFromCache, KeptLogits
+from stages.distill.cached import CachedRows, KeptLogits
 from stages.distill.caching import fill_cache, rows_to_read
 from stages.distill.config import DistillConfig
 from stages.distill.data import open_data, row_order, step_shape
@@ -34,25 +32,12 @@ def run(config: DistillConfig, context: StageContext) -> StageResult:
     for source, epochs in order.epochs().items():
         context.reporter.log(f"source {source}: read {epochs:.2f} times")
 
-    cache = _filled_cache(config, data, order, context) if config.top_k else None
+    taught = _taught(config, data, order, context)
     student = load(config.model, device=context.device, dtype="float32")
     prepare_model(student, config, context)
     torch.manual_seed(config.seed)
-    if cache is None:
-        schedule = warmup_decay(config, steps.tokens)
-        final = distill_on_rows(
-            student,
-            _teacher(config, context),
-            data,
-            order,
-            steps,
-            schedule,
-            config,
-            context,
-            distillation=config,
-        )
-    else:
-        final = _distill_on_cache(student, cache, data, order, steps, config, context)
+    schedule = warmup_decay(config, steps.tokens)
+    final = distill_on_rows(student, taught, order, steps, schedule, config, context, distillation=config)
     write_model(student, config, context, tokenizer=config.model)
     if config.chats:
         keep_template(config.model, context.staging)
@@ -69,6 +54,16 @@ def run(config: DistillConfig, context: StageContext) -> StageResult:
 def teacher_dtype(config: DistillConfig, device: str) -> str:
     """Of the teacher's weights on a device of this type."""
     return config.teacher_dtype or ("float32" if device == "cpu" else "bfloat16")
+
+
+def _taught(
+    config: DistillConfig, data: TrainingData, order: BlendedOrder, context: StageContext
+) -> Taught[Any]:
+    """The data with its teacher in memory, or with what was kept of it."""
+    if config.top_k is None:
+        return Taught(data, data, WholeLogits(_teacher(config, context), config.temperature))
+    cache = _filled_cache(config, data, order, context)
+    return Taught(data, CachedRows(data, cache), KeptLogits(config.temperature))
 
 
 def _teacher(config: DistillConfig, context: StageContext) -> HybridLM:
@@ -91,27 +86,3 @@ def _filled_cache(
     cache = LogitCache(config.cache or context.run_dir / "teacher-logits", binding)
     fill_cache(cache, lambda: _teacher(config, context), data, rows_to_read(data, order), config, context)
     return cache
-
-
-def _distill_on_cache(
-    student: HybridLM,
-    cache: LogitCache,
-    data: TrainingData,
-    order: BlendedOrder,
-    steps: StepShape,
-    config: DistillConfig,
-    context: StageContext,
-) -> Mapping[str, float]:
-    rows, lesson = CachedRows(data, cache), KeptLogits(config.temperature)
-    schedule = warmup_decay(config, steps.tokens)
-    loop = TrainingLoop(
-        student,
-        CachedStream(rows, RowStream(data, order, steps)),
-        Distillation(lesson, config),
-        lambda step: schedule(step * steps.tokens_per_step),
-        HeldOutFromCache(rows, config.micro_batch, lesson),
-        steps,
-        config,
-        context,
-    )
-    return loop.run()

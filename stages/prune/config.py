@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.common.config import Cosmetic, DataPaths, InputPath, ModelPath, Panel
+from stages.common.config import DataPaths, InputPath, ModelPath, Panel
 from stages.common.distillation.settings import DistillationSettings
 from stages.common.evaluation.settings import EvaluationSettings
+from stages.common.preset import PresetSettings
 from stages.common.sizes import ByteSize, Size
-from stages.common.training.settings import TrainingSettings
+from stages.common.training.settings import ScheduleSettings, TrainingSettings
 from stages.prune.importance.settings import ImportanceSettings
 from stages.prune.search.blocks import Blocks
 from stages.prune.search.budget import Budget
@@ -17,7 +18,9 @@ from stages.prune.search.space import AXES, GIVEN_SHAPE, GivenShape, Sizes
 _SHAPE, _BUDGET, _TRIALS = Panel("Shape"), Panel("Budget"), Panel("Trials of a search")
 
 
-class PruneConfig(ImportanceSettings, DistillationSettings, TrainingSettings):
+class PruneConfig(
+    PresetSettings, ImportanceSettings, DistillationSettings, ScheduleSettings, TrainingSettings
+):
     """Make a model smaller: Minitron for hybrids (report, section 4).
 
     Blocks, embedding channels, MLP neurons, Mamba heads, their channels and attention heads go by their importance, which is
@@ -27,9 +30,6 @@ class PruneConfig(ImportanceSettings, DistillationSettings, TrainingSettings):
     """
 
     model: ModelPath = Field(description="Model to prune; the teacher of the trials.")
-    preset: Annotated[str | None, Cosmetic()] = Field(
-        None, description="Shape for --plan where the model is not there: nano2-12b, ..."
-    )
     data: DataPaths = Field((), description="Packed dataset, with its weight in the blend.")
     importance: InputPath | None = Field(
         None,
@@ -84,11 +84,8 @@ class PruneConfig(ImportanceSettings, DistillationSettings, TrainingSettings):
     batch_tokens: Annotated[Size | None, _TRIALS] = Field(
         None, gt=0, description="Tokens of one optimizer step; by default one micro-batch."
     )
-    learning_rate: Annotated[float, _TRIALS] = Field(
-        1e-4, gt=0, description="Peak; falls linearly to a tenth of it."
-    )
-    warmup_fraction: Annotated[float, _TRIALS] = Field(
-        0.1, ge=0, lt=1, description="Share of the tokens over which it rises from zero."
+    learning_rate: Annotated[float, Panel("Schedule")] = Field(
+        1e-4, gt=0, description="Peak learning rate of a trial."
     )
     evaluation: Annotated[EvaluationSettings | None, _TRIALS] = Field(
         None,

@@ -25,10 +25,11 @@ from model.config import HybridConfig
 from model.hybrid import HybridLM
 from model.loading import DTYPES, load, match_tensors, save_config
 from model.tokenizer import copy_tokenizer
-from stages.common.distillation.session import distill_on_rows
+from stages.common.distillation.objective import WholeLogits
+from stages.common.distillation.session import Taught, distill_on_rows
 from stages.common.stage import StageContext
 from stages.common.training.batches import TrainingData
-from stages.common.training.schedule import WarmupStableDecay
+from stages.common.training.schedule import warmup_decay
 from stages.common.training.session import prepare_model, write_model
 from stages.common.training.steps import StepShape
 from stages.common.training.validation import HeldOut
@@ -38,9 +39,6 @@ from stages.prune.importance.store import Importance
 from stages.prune.kept import Shape, choose
 from stages.prune.search.space import describe, name_of
 from stages.prune.slicing import sliced, sliced_config
-
-FLOOR = 0.1
-"""The learning rate of a short distillation falls to this share of its peak."""
 
 _EMBEDDINGS = "backbone.embeddings.weight"
 
@@ -131,15 +129,12 @@ class Trials:
             seq_len=data.seq_len,
             micro_batch=config.micro_batch,
         )
-        warmup = round(config.warmup_fraction * steps.tokens)
-        peak = config.learning_rate
         figures = distill_on_rows(
             student,
-            self._teacher,
-            data,
+            Taught(data, data, WholeLogits(self._teacher, config.temperature)),
             data.order_of_blend(data.phases[-1], steps.total_sequences, config.seed),
             steps,
-            WarmupStableDecay(peak, FLOOR * peak, steps.tokens, warmup, steps.tokens - warmup),
+            warmup_decay(config, steps.tokens),
             config,
             context,
             distillation=config,

@@ -1,8 +1,8 @@
 """What a step of distillation minimizes, and the same on held-out rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,16 +24,27 @@ class LabelledBatch(StepBatch, Protocol):
 
 L = TypeVar("L", bound=LabelledBatch)
 
-Lesson = Callable[[HybridLM, Tensor, L], TokenLosses]
-"""The divergence from what is taught, of a student, its hidden states [B, T, D] and their batch."""
+L_contra = TypeVar("L_contra", bound=LabelledBatch, contravariant=True)
+
+
+class Lesson(Protocol[L_contra]):
+    """The divergence from what is taught, of a student, its hidden states [B, T, D] and their batch.
+
+    figure: what its mean on held-out rows is called.
+    """
+
+    figure: ClassVar[str]
+
+    def __call__(self, student: HybridLM, hidden_BTD: Tensor, batch: L_contra, /) -> TokenLosses: ...
 
 
 @dataclass(frozen=True)
 class WholeLogits:
-    """The lesson of a teacher in memory."""
+    """The lesson of a teacher in memory: it is in evaluation mode, on the student's device, and of its vocabulary."""
 
     teacher: HybridLM
     temperature: float
+    figure: ClassVar[str] = "validation_kl"
 
     def __call__(self, student: HybridLM, hidden_BTD: Tensor, batch: LabelledBatch) -> TokenLosses:
         return forward_kl(

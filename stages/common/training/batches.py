@@ -6,6 +6,7 @@ Shapes: B sequences, T tokens.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -125,13 +126,22 @@ class TrainingData:
         return [self.rows(picked[start : start + size]) for start in range(0, len(picked), size)]
 
 
-class RowStream:
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Rows(Protocol[B_co]):
+    """Rows by their places: of `TrainingData`, or with more than it has."""
+
+    def rows(self, places: Sequence[Place]) -> B_co: ...
+
+
+class RowStream(Generic[B_co]):
     """The batches of a run over packed rows: each a function of its step's number alone."""
 
-    def __init__(self, data: TrainingData, order: BlendedOrder, shape: StepShape) -> None:
+    def __init__(self, data: Rows[B_co], order: BlendedOrder, shape: StepShape) -> None:
         self._data, self._order, self._shape = data, order, shape
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> B_co:
         """The rows of step `step`, counted from 0."""
         return self._data.rows(self.places(step))
 

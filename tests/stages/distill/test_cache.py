@@ -26,10 +26,10 @@ from model.tokenizer import copy_tokenizer
 from stages.common.distillation.loss import forward_kl
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageContext
-from stages.common.training.batches import TrainingData
+from stages.common.training.batches import Place, TrainingData
 from stages.distill import caching
 from stages.distill import run as run_module
-from stages.distill.cache import SHARD_FILE, Binding, LogitCache, bytes_per_token
+from stages.distill.cache import SHARD_FILE, Binding, Entry, LogitCache, bytes_per_token
 from stages.distill.cached import CachedRows, KeptLogits
 from stages.distill.config import DistillConfig
 from stages.distill.plan import plan
@@ -102,7 +102,7 @@ def test_what_is_kept_is_the_teacher_within_half_precision(cached: Settings, tmp
     with torch.no_grad():
         logits = teacher(batch.input_ids_BT, batch.document_ids_BT).logits[batch.labels_BT != IGNORED]
     logp = logits.log_softmax(-1)
-    top = batch.top
+    top = batch.top()
     assert len(top.ids_nk) == batch.count
     torch.testing.assert_close(top.logprobs_nk1[:, :-1], logp.gather(1, top.ids_nk), rtol=2**-10, atol=2e-3)
     torch.testing.assert_close(logp.gather(1, top.ids_nk), logp.topk(K).values, rtol=0, atol=1e-5)
@@ -126,7 +126,7 @@ def test_training_on_it_lies_within_its_bound(cached: Settings, tmp_path: Path) 
         lm.lm_head(states[kept]).double().log_softmax(-1)
         for lm, states in ((teacher, taught), (student, hidden))
     )
-    tails = [values.scatter(1, batch.top.ids_nk, -torch.inf) for values in (logp, logq)]
+    tails = [values.scatter(1, batch.top().ids_nk, -torch.inf) for values in (logp, logq)]
     p, q = (tail.log_softmax(1) for tail in tails)
     within = torch.where(p.isfinite(), p.exp() * (p - q), 0.0).sum(1)
     gap = tails[0].exp().sum(1) * within
@@ -139,6 +139,28 @@ def test_a_token_takes_what_is_said(cached: Settings, tmp_path: Path) -> None:
     entry = cache.entry(data.validation_places(0)[0])
     assert entry.ids.nbytes + entry.logprobs.nbytes == len(entry.ids) * bytes_per_token(K)
     assert bytes_per_token(64) == 386
+
+
+def test_a_step_reads_them_a_micro_batch_at_a_time(
+    cached: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a whole step's at once, which may be millions of tokens."""
+    distill(cached, tmp_path / "out")
+    _, data, cache = open_cache(cached)
+    read: list[Place] = []
+    entry = LogitCache.entry
+
+    def watched(self: LogitCache, place: Place) -> Entry:
+        read.append(place)
+        return entry(self, place)
+
+    monkeypatch.setattr(LogitCache, "entry", watched)
+    places = data.validation_places(0)[:4]
+    step = CachedRows(data, cache).rows(places)
+    assert not read
+    micro = step.rows(2, 4).to(torch.device("cpu"))
+    assert len(micro.top().ids_nk) == micro.count
+    assert read == places[2:]
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -290,6 +312,12 @@ def test_the_plan_refuses_a_disk_that_is_too_small(
 ) -> None:
     (refusal,) = plan(DistillConfig.model_validate(cached | {"cache": str(small_disk / "cache")})).refusals
     assert "lower --top-k or --tokens" in refusal
+
+
+def test_the_plan_counts_what_lies_in_the_run_directory(cached: Settings) -> None:
+    planned = plan(DistillConfig.model_validate(cached | {"cache": None}))
+    assert planned.disk_bytes == planned.sections["Kept logits"]["cache_bytes"]
+    assert plan(DistillConfig.model_validate(cached)).disk_bytes is None
 
 
 @pytest.mark.slow

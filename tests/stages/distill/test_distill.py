@@ -16,7 +16,8 @@ from model.counting import count_parameters, forward_flops_per_token
 from model.errors import ArtifactError, InterruptedRunError, Nano2Error, NotFiniteError, UsageError
 from model.loading import read_config, save
 from model.tokenizer import copy_tokenizer
-from stages.common.distillation.session import HeldOutFromTeacher
+from stages.common.distillation.objective import WholeLogits
+from stages.common.distillation.session import HeldOutFromTeacher, Taught
 from stages.common.reporter import QuietReporter
 from stages.common.training import planning
 from stages.common.training.batches import TrainingData
@@ -32,7 +33,9 @@ from tests.stages.distill.helpers import Settings, distill, logged
 
 def held_out(model: Path, settings: Settings) -> dict[str, float]:
     config = DistillConfig.model_validate(settings)
-    return HeldOutFromTeacher(load(settings["teacher"]), TrainingData(config.data), 4)(load(model), 0)
+    data = TrainingData(config.data)
+    taught = Taught(data, data, WholeLogits(load(settings["teacher"]), 1.0))
+    return HeldOutFromTeacher(taught, 4)(load(model), 0)
 
 
 @pytest.mark.parametrize("kept", [{}, {"top_k": 16}])
