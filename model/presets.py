@@ -23,6 +23,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "intermediate_size": 15680,
         "mamba_head_dim": 80,
     },
+    # The 12B after the cut of its depth, with the blocks that the 9B has.
+    "nano2-12b-56": {
+        "vocab_size": 131072,
+        "hidden_size": 5120,
+        "pattern": "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-",
+        "num_attention_heads": 40,
+        "intermediate_size": 20480,
+        "mamba_head_dim": 80,
+    },
     "nemotron-h-4b": {
         "vocab_size": 131072,
         "hidden_size": 3072,

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.common.config import DataPaths, InputPath, ModelPath, Panel
 from stages.common.preferences.settings import PairSettings
+from stages.common.preset import PresetSettings
 from stages.common.sizes import Size
 from stages.common.training.settings import TrainingSettings
 
@@ -32,7 +33,7 @@ _OF_ROUNDS = (
 )
 
 
-class DpoConfig(PairSettings, TrainingSettings):
+class DpoConfig(PresetSettings, PairSettings, TrainingSettings):
     """Prefer right answers to wrong ones (direct preference optimization; report, section 3.2).
 
     From files of pairs (-d), or from the model's own answers to graded questions (--prompts): each round samples answers,

@@ -10,18 +10,30 @@ from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import resolve_sources
 from stages.common.plan import Plan, PlanValue
 from stages.common.preferences.encoding import encode_answers
-from stages.common.preferences.estimate import MEASURED, estimate_pairs
-from stages.common.training.planning import training_plan, with_passes
+from stages.common.preferences.estimate import MEASURED, estimate_pairs, largest_step
+from stages.common.preset import preset_shape, preset_warning
+from stages.common.training.planning import preset_plan, training_plan, with_passes
 from stages.common.training.steps import StepShape
 from stages.dpo.config import DpoConfig
 
 
 def plan(config: DpoConfig) -> Plan:
+    if planned := preset_shape(config.model, config.preset):
+        return _of_preset(config, planned)
     shape = read_config(config.model)
     load_tokenizer(config.model, shape.vocab_size)
     tokenizer = ChatTokenizer.open(config.model)
     check_template(tokenizer)
     return _of_rounds(config, shape) if config.prompts else _of_files(config, shape, tokenizer)
+
+
+def _of_preset(config: DpoConfig, shape: HybridConfig) -> Plan:
+    if not config.prompts:
+        step = largest_step(config, config.micro_batch)
+        return preset_plan(f"dpo {config.model}", shape, step, config, config.model, config.preset)
+    planned = _of_rounds(config, shape)
+    planned.warnings.append(preset_warning(config.model, config.preset, "whose template has not read them"))
+    return planned
 
 
 def _of_files(config: DpoConfig, shape: HybridConfig, tokenizer: ChatTokenizer) -> Plan:

@@ -1,7 +1,10 @@
 """What a long-context run will take."""
 
+from model.config import HybridConfig
+from model.counting import count_parameters
 from model.loading import read_config
 from stages.common.plan import Plan, PlanValue
+from stages.common.preset import preset_shape, preset_warning
 from stages.common.training.batches import TrainingData
 from stages.common.training.planning import training_plan
 from stages.common.training.steps import StepShape
@@ -10,6 +13,9 @@ from stages.extend_context.pretraining import inherited
 
 
 def plan(config: ExtendContextConfig) -> Plan:
+    shape = preset_shape(config.model, config.preset)
+    if shape and not all(item.path.exists() for item in config.data):
+        return _without_data(config, shape)
     data = TrainingData(config.data)
     taken = inherited(config)
     steps = StepShape.of(
@@ -25,8 +31,23 @@ def plan(config: ExtendContextConfig) -> Plan:
     }
     return training_plan(
         f"extend-context {config.model} to {data.seq_len}",
-        read_config(config.model),
+        shape or read_config(config.model),
         steps,
         config,
         data={"learning_rate": taken.learning_rate, **rows},
+        warnings=[preset_warning(config.model, config.preset, "with the data that is there")] if shape else [],
+    )
+
+
+def _without_data(config: ExtendContextConfig, shape: HybridConfig) -> Plan:
+    """What is known where it is not known how long the rows are."""
+    return Plan(
+        title=f"extend-context {config.model}",
+        sections={
+            "Parameters": {"total": count_parameters(shape).total, "pattern": shape.pattern},
+            "Work": {"tokens": config.tokens},
+        },
+        warnings=[
+            preset_warning(config.model, config.preset, "without work and memory, as its data is not there"),
+        ],
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.common.config import Cosmetic, DataPaths, InputPath, ModelPath, Panel
+from stages.common.preset import PresetSettings
 from stages.common.rewards.settings import RewardPart, names
 from stages.common.sizes import Size
 from stages.common.training.settings import TrainingSettings
@@ -17,7 +18,7 @@ _SAMPLING, _LOSS, _SCHEDULE, _VALIDATION = (
 )
 
 
-class GrpoConfig(TrainingSettings):
+class GrpoConfig(PresetSettings, TrainingSettings):
     """Reinforcement learning with verifiable and learned rewards (report, section 3.2): GRPO.
 
     Each step samples a group of answers, or of whole episodes with tools, to each of some prompts, rewards them, and

@@ -22,13 +22,16 @@ from model.text_lines import json_lines
 from model.tokenizer import load_tokenizer
 from stages.common.data.sources import resolve_sources
 from stages.common.plan import Plan
+from stages.common.preset import preset_shape, preset_warning
 from stages.common.rewards.settings import ModelReward
 from stages.common.sizes import format_bytes
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import training_memory
 from stages.common.training.planning import TYPICAL_SHARE, training_plan
 from stages.grpo.config import GrpoConfig
-from stages.grpo.steps import batches_of, estimated_steps
+from stages.grpo.steps import batches_of, estimated_steps, largest_prompts
+
+_WITHOUT_PROMPTS = "with prompts as long as fit, and a reward model of the same shape where that is not there"
 
 MEASURED = 200
 """Prompts of a source that are encoded; the rest is taken to be like them."""
@@ -39,9 +42,10 @@ DECODING_SHARE = 0.1
 
 def plan(config: GrpoConfig) -> Plan:
     """The plan of the run if every episode generates all the tokens that it may."""
-    shape = read_config(config.model)
+    planned = preset_shape(config.model, config.preset)
+    shape = planned or read_config(config.model)
     device = resolve_device(config.device)
-    prompts, prompt_tokens = _measure(config, shape)
+    prompts, prompt_tokens = _longest(config) if planned else _measure(config, shape)
     episode_tokens = min(config.seq_len, round(prompt_tokens) + config.max_tokens)
     generated = episode_tokens - round(prompt_tokens)
     plan = training_plan(
@@ -59,6 +63,7 @@ def plan(config: GrpoConfig) -> Plan:
         warnings=[
             "episodes are taken to generate max_tokens each, so that the plan is an upper bound",
             f"decoding is taken to reach {DECODING_SHARE:.0%} of the matrix rate",
+            *([preset_warning(config.model, config.preset, _WITHOUT_PROMPTS)] if planned else []),
         ],
     )
     asked = batches_of(config) * config.prompts * (1 + config.resample)
@@ -84,6 +89,11 @@ def plan(config: GrpoConfig) -> Plan:
     plan.seconds = training_seconds + seconds
     _add_memory(plan, config, shape, memory["peak_bytes"], available_bytes(device))
     return plan
+
+
+def _longest(config: GrpoConfig) -> tuple[int, float]:
+    """As `_measure`, where no tokenizer is there: the prompts of the run, as long as fit before their answers."""
+    return largest_prompts(config), max(0, config.seq_len - config.max_tokens)
 
 
 def _measure(config: GrpoConfig, shape: HybridConfig) -> tuple[int, float]:
@@ -114,7 +124,7 @@ def _generation_memory(config: GrpoConfig, shape: HybridConfig, length: int) -> 
         "optimizer_bytes": 8 * count_parameters(shape).total,
         "reference_bytes": weights if config.kl else 0,
         "reward_model_bytes": sum(
-            4 * count_parameters(read_config(part.path)).total
+            4 * count_parameters(_judge_shape(part, config, shape)).total
             for part in config.rewards
             if isinstance(part, ModelReward)
         ),
@@ -123,6 +133,11 @@ def _generation_memory(config: GrpoConfig, shape: HybridConfig, length: int) -> 
         "conv_state_bytes": conv_state_bytes(shape, config.max_rows, element),
     }
     return {**kept, "peak_bytes": sum(kept.values())}
+
+
+def _judge_shape(part: ModelReward, config: GrpoConfig, shape: HybridConfig) -> HybridConfig:
+    """The policy's where the plan is for a preset and the reward model is not there either."""
+    return shape if config.preset is not None and not part.path.exists() else read_config(part.path)
 
 
 def _add_memory(plan: Plan, config: GrpoConfig, shape: HybridConfig, generation: int, available: int) -> None:

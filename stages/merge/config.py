@@ -7,13 +7,14 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from stages.common.config import WEIGHTED_PATH, Panel, Short, WeightedPath
 from stages.common.evaluation.settings import TASKS, EvaluationSettings, TaskName, parse_names
+from stages.common.preset import PresetSettings
 
 _SWEEP = Panel("Sweep")
 
 Alpha = Annotated[float, Field(ge=0, le=1)]
 
 
-class MergeConfig(EvaluationSettings):
+class MergeConfig(PresetSettings, EvaluationSettings):
     """Average the weights of models of one shape and one tokenizer (report, sections 3 and 4).
 
     Any number of models by their weights, or two by --alpha, the share of the second. With --alphas and --tasks each of

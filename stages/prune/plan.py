@@ -9,6 +9,7 @@ from model.loading import read_config
 from stages.common.evaluation.scoring import check_ranking
 from stages.common.evaluation.tasks import plan_tasks, single_tasks
 from stages.common.plan import Plan, PlanValue
+from stages.common.preset import preset_shape
 from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import training_memory
@@ -23,7 +24,7 @@ from stages.prune.searching import find_candidates, shallowest
 
 
 def plan(config: PruneConfig) -> Plan:
-    whole = _whole(config)
+    whole = preset_shape(config.model, config.preset) or read_config(config.model)
     check_keep(whole.pattern, shallowest(config, whole), config.least.by_letter)
     blocks = Blocks.of(whole.pattern)
     candidates = find_candidates(config, whole, lambda depth: estimate(blocks, config.least, depth))
@@ -56,13 +57,6 @@ def plan(config: PruneConfig) -> Plan:
         return made
     _add_work(made, config, whole, candidates)
     return made
-
-
-def _whole(config: PruneConfig) -> HybridConfig:
-    """The shape of the model, or the preset's where the model is yet to be made."""
-    if config.preset is not None and not config.model.exists():
-        return HybridConfig.preset(config.preset)
-    return read_config(config.model)
 
 
 def _tried(config: PruneConfig, candidates: Candidates) -> list[Candidate]:

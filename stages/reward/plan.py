@@ -6,19 +6,24 @@ from stages.common.data.chat.template_check import check_template
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.plan import Plan
 from stages.common.preferences.encoding import encode_scored
-from stages.common.preferences.estimate import MEASURED, estimate_pairs
-from stages.common.training.planning import training_plan
+from stages.common.preferences.estimate import MEASURED, estimate_pairs, largest_step
+from stages.common.preset import preset_shape
+from stages.common.training.planning import preset_plan, training_plan
 from stages.reward.config import RewardConfig
 
 
 def plan(config: RewardConfig) -> Plan:
+    title = f"reward {config.model}"
+    if planned := preset_shape(config.model, config.preset):
+        step = largest_step(config, config.micro_batch)
+        return preset_plan(title, planned, step, config, config.model, config.preset)
     shape = read_config(config.model)
     load_tokenizer(config.model, shape.vocab_size)
     tokenizer = ChatTokenizer.open(config.model)
     check_template(tokenizer)
     estimate = estimate_pairs(config.data, tokenizer, encode_scored, config)
     return training_plan(
-        f"reward {config.model}",
+        title,
         shape,
         estimate.steps(config, config.epochs, config.micro_batch),
         config,

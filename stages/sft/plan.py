@@ -6,12 +6,16 @@ from stages.common.data.chat.estimate import MEASURED, estimate_chats
 from stages.common.data.chat.tokenizer import ChatTokenizer
 from stages.common.data.sources import resolve_sources
 from stages.common.plan import Plan, PlanValue
-from stages.common.training.planning import training_plan
+from stages.common.preset import preset_shape
+from stages.common.training.planning import preset_plan, training_plan
 from stages.sft.config import SftConfig
 from stages.sft.epochs import step_shape
 
 
 def plan(config: SftConfig) -> Plan:
+    title = f"sft {config.model}"
+    if planned := preset_shape(config.model, config.preset):
+        return preset_plan(title, planned, step_shape(config, 1), config, config.model, config.preset)
     shape = read_config(config.model)
     load_tokenizer(config.model, shape.vocab_size)  # refuses one with more tokens than the model has
     tokenizer = ChatTokenizer.open(config.model)
@@ -26,7 +30,7 @@ def plan(config: SftConfig) -> Plan:
             f"{source.name} (tokens, estimated)": estimate.tokens,
         }
     return training_plan(
-        f"sft {config.model}",
+        title,
         shape,
         step_shape(config, rows_of_epoch),
         config,

@@ -40,6 +40,13 @@ class PairEstimate:
         return StepShape(steps=steps, sequences=rows, micro_batch=micro_batch, seq_len=settings.seq_len)
 
 
+def largest_step(settings: PairSettings, micro_batch: int) -> StepShape:
+    """One step, every pair of which fills a row."""
+    return StepShape(
+        steps=1, sequences=settings.batch_pairs, micro_batch=micro_batch, seq_len=settings.seq_len
+    )
+
+
 def estimate_pairs(
     data: Sequence[WeightedPath], tokenizer: ChatTokenizer, encoder: PairEncoder, settings: PairSettings
 ) -> PairEstimate:

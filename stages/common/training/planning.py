@@ -1,6 +1,8 @@
 """What a training run will take: parameters, tokens, FLOPs, memory by kind, time."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
@@ -8,6 +10,7 @@ import torch
 from model.config import HybridConfig
 from model.counting import count_parameters, training_flops_per_token
 from stages.common.plan import Plan, PlanValue
+from stages.common.preset import preset_warning
 from stages.common.sizes import format_bytes
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import training_memory
@@ -66,6 +69,21 @@ def training_plan(
         refusals=_refusals(shape, steps, settings.precision, available, sum(beside.values())),
         warnings=list(warnings),
     )
+
+
+def preset_plan(
+    title: str,
+    shape: HybridConfig,
+    steps: StepShape,
+    settings: TrainingSettings,
+    model: Path,
+    preset: str | None,
+) -> Plan:
+    """The plan of one step, where neither the model nor its tokenizer is there to say how much the data is."""
+    one = replace(steps, steps=1)
+    lack = "and of one step alone: how much the data is, is counted in the model's tokens"
+    warnings = [preset_warning(model, preset, lack)]
+    return training_plan(title, shape, one, settings, data={}, warnings=warnings)
 
 
 def with_passes(planned: Plan, flops: Mapping[str, float]) -> Plan:
