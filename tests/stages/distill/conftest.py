@@ -11,30 +11,18 @@ from model.loading import load, save
 from model.tokenizer import copy_tokenizer
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
-from stages.data.stage import PREPARE
 from stages.pretrain.stage import STAGE as PRETRAIN
-from tests.stages.common.data.helpers import WORDS, story, write_jsonl
+from tests.stages.common.data.helpers import WORDS, story
+from tests.stages.conftest import prepared
 
 SEQ_LEN = 64
 
 
 def pack(folder: Path, tokenizer: Path, *, first: int = 0, seq_len: int = SEQ_LEN) -> Path:
-    """A packed dataset of sixty stories in two sources, some held out."""
-    texts = {"books": range(first, first + 40), "notes": range(first + 100, first + 120)}
-    for name, numbers in texts.items():
-        write_jsonl(folder / f"{name}.jsonl", [story(number, words=60) for number in numbers])
-    config = PREPARE.config.model_validate(
-        {
-            "data": [str(folder / f"{name}.jsonl") for name in texts],
-            "tokenizer": str(tokenizer),
-            "seq_len": seq_len,
-            "validation_fraction": 0.1,
-            "duplicates": "exact",
-            "workers": 1,
-        }
-    )
-    run_stage(PREPARE, config, out=folder / "packed", reporter=QuietReporter(), command=["nano2"])
-    return folder / "packed"
+    """Sixty stories in two sources."""
+    numbers = {"books": range(first, first + 40), "notes": range(first + 100, first + 120)}
+    texts = {name: [story(number, words=60) for number in source] for name, source in numbers.items()}
+    return prepared(folder, tokenizer, texts, seq_len=seq_len)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ def make_random(directory: Path, seed: int) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["linear", "slerp"])
 def test_two_billion_parameters_in_two_gibibytes(tmp_path: Path, method: str) -> None:
     if shutil.disk_usage(tmp_path).free < NEEDED:

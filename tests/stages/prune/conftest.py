@@ -1,36 +1,22 @@
-"""A small packed dataset, made by the real stage, for runs of `nano2 prune` on the small model of tests/stages."""
+"""A small packed dataset for runs of `nano2 prune` on the small model of tests/stages."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stages.common.harness import run_stage
-from stages.common.reporter import QuietReporter
-from stages.data.stage import PREPARE
-from tests.stages.common.data.helpers import story, write_jsonl
+from tests.stages.common.data.helpers import story
+from tests.stages.conftest import prepared
 
 
-def prepared(folder: Path, tokenizer: Path, validation_fraction: float = 0.1) -> Path:
-    """40 stories in rows of 32 tokens."""
-    text = write_jsonl(folder / "text.jsonl.gz", map(story, range(40)))
-    config = PREPARE.config.model_validate(
-        {
-            "data": [str(text)],
-            "tokenizer": str(tokenizer),
-            "seq_len": 32,
-            "validation_fraction": validation_fraction,
-            "duplicates": "exact",
-            "workers": 1,
-        }
-    )
-    run_stage(PREPARE, config, out=folder / "packed", reporter=QuietReporter(), command=["nano2"])
-    return folder / "packed"
+def stories(folder: Path, tokenizer: Path, **settings: Any) -> Path:
+    """40 of them in rows of 32 tokens."""
+    return prepared(folder, tokenizer, {"text": map(story, range(40))}, **settings)
 
 
 @pytest.fixture(scope="session")
 def dataset(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("data"), tokenizer_directory)
+    return stories(tmp_path_factory.mktemp("data"), tokenizer_directory)
 
 
 def one_shape(model: Path, dataset: Path) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Bad input and bad luck: one clear error each, and nothing that was done is lost."""
 
+import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from model.artifact.hashing import content_hash
 from model.errors import ArtifactError, PlanRefusedError, UsageError
@@ -18,10 +22,11 @@ from model.tokenizer import copy_tokenizer
 from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
 from tests.model.miniatures import miniature, randomized
 from tests.stages.common.data.helpers import story
-from tests.stages.prune.conftest import one_shape, prepared
+from tests.stages.prune.conftest import one_shape, stories
 from tests.stages.prune.test_run import prune
 
 Settings = dict[str, Any]
+MLP = "backbone.layers.1.mixer.up_proj.weight"
 SEARCH = {"ffn": "48,56", "distill_tokens": 1024, "save_seconds": 0}
 
 
@@ -73,7 +78,7 @@ def test_data_of_another_tokenizer(settings: Settings, tmp_path: Path) -> None:
     other = tmp_path / "tokenizer"
     other.mkdir()
     save_tokenizer(train_tokenizer(iter([story(number) for number in range(90, 120)]), 380), other)
-    data = prepared(tmp_path, other)
+    data = stories(tmp_path, other)
     with pytest.raises(UsageError, match="its tokenizer is not the model's"):
         prune(settings | {"data": [str(data)]}, tmp_path / "small")
 
@@ -81,11 +86,29 @@ def test_data_of_another_tokenizer(settings: Settings, tmp_path: Path) -> None:
 def test_nothing_held_out_to_compare_by(
     settings: Settings, tokenizer_directory: Path, tmp_path: Path
 ) -> None:
-    data = prepared(tmp_path, tokenizer_directory, validation_fraction=0.0)
+    data = stories(tmp_path, tokenizer_directory, validation_fraction=0.0)
     with pytest.raises(UsageError, match="no documents were held out"):
         prune(settings | {"data": [str(data)], "ffn": "48,56"}, tmp_path / "search")
     result = prune(settings | {"data": [str(data)]}, tmp_path / "one")
     assert "validation_loss" not in result.metrics
+
+
+def test_a_model_that_is_cut_short_or_has_a_nan(settings: Settings, model: Path, tmp_path: Path) -> None:
+    weights = (model / "model.safetensors").read_bytes()
+    tensors = load_file(model / "model.safetensors")
+    for name, damage, words in (
+        ("short", lambda path: path.write_bytes(weights[:-100]), "cut short"),
+        (
+            "nan",
+            lambda path: save_file(tensors | {MLP: tensors[MLP] * math.nan}, path, {"format": "pt"}),
+            MLP,
+        ),
+    ):
+        damaged = Path(shutil.copytree(model, tmp_path / name))
+        damage(damaged / "model.safetensors")
+        with pytest.raises(ArtifactError, match=re.escape(words)):
+            prune(settings | {"model": str(damaged)}, tmp_path / "small")
+        assert not (tmp_path / "small").exists()
 
 
 def start(recipe: Path, out: Path) -> "subprocess.Popen[str]":
@@ -109,7 +132,7 @@ def uninterrupted(model: Path, dataset: Path, tmp_path_factory: pytest.TempPathF
 
 
 def wait_for(pattern: str, folder: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while process.poll() is None and not list(folder.glob(pattern)) and time.monotonic() < deadline:
         time.sleep(0.005)
 
@@ -128,12 +151,13 @@ def test_killed_between_two_trials_the_first_is_not_made_again(
     process = start(recipe, tmp_path / "small")
     wait_for("trials/*/training/step-*", run_dir, process)
     assert done.stat().st_mtime_ns == made_at
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
     assert content_hash(tmp_path / "small") == uninterrupted
     assert not run_dir.exists()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "moment",
     ["layers.json", "importance.safetensors", "trials/*/cut", "trials/*/training/step-*", "speeds.json"],
@@ -146,15 +170,17 @@ def test_killed_anywhere_it_ends_with_the_same_model(
     assert process.poll() is None
     process.kill()
     process.wait()
-    assert start(recipe, tmp_path / "small").wait(120) == 0
+    assert start(recipe, tmp_path / "small").wait(600) == 0
     assert content_hash(tmp_path / "small") == uninterrupted
 
 
 def test_a_signal_in_a_trial_saves_it(recipe: Path, tmp_path: Path) -> None:
     process = start(recipe, tmp_path / "small")
     wait_for("trials/*/training/step-*", tmp_path / "small.run", process)
+    with pytest.raises(UsageError, match="is being written by another run"):
+        prune(yaml.safe_load(recipe.read_text()), tmp_path / "small")
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 75
+    assert process.wait(300) == 75
     assert process.stderr is not None
     assert "run the same command to continue" in process.stderr.read()
     assert list((tmp_path / "small.run").glob("trials/*/training/step-*"))
