@@ -52,7 +52,7 @@ class LineProcess:
         """The answer, within so many seconds. NoAnswerError if none comes."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(question).encode() + b"\n")
+            self._process.stdin.write(json.dumps([seconds, question]).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
             raise NoAnswerError("the process died") from error
@@ -84,9 +84,15 @@ class LineProcess:
 
 
 def serve(answer: Callable[[Any], Any]) -> None:
-    """The child's side: say that it is ready, then answer each line. What else is printed goes to stderr."""
+    """The child's side: say that it is ready, then answer each line. What else is printed goes to stderr.
+
+    The kernel ends it where an answer takes twice its time of the CPU: a parent that was killed can do so no more.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+        seconds, question = json.loads(line)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 2 * seconds + 1)
+        print(json.dumps(answer(question)), file=answers, flush=True)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
