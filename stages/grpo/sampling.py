@@ -174,14 +174,14 @@ def figures(groups: Sequence[Group], replaced: int) -> dict[str, float]:
 
 
 def reward_figures(rewards: Sequence[Reward], prefix: str = "") -> dict[str, float]:
-    """Mean and standard deviation of the rewards and of each part, over the samples that have it; how many have failed."""
+    """Mean and standard deviation of the rewards and of each part, over the samples that have it, and nothing where none has;
+    how many have failed."""
     told: dict[str, float] = {}
     names = {"reward": [reward.total for reward in rewards]}
     names |= {f"reward_{name}": [reward.parts[name] for reward in rewards] for name in rewards[0].parts}
     for name, values in names.items():
-        finite = [value for value in values if not math.isnan(value)]
-        told[prefix + name] = fmean(finite) if finite else math.nan
-        told[f"{prefix}{name}_std"] = pstdev(finite) if finite else math.nan
+        if finite := [value for value in values if not math.isnan(value)]:
+            told |= {prefix + name: fmean(finite), f"{prefix}{name}_std": pstdev(finite)}
     return {**told, f"{prefix}failed": sum(bool(reward.failures) for reward in rewards)}
 
 

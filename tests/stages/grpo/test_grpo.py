@@ -12,12 +12,19 @@ from model import load
 from model.artifact.hashing import content_hash
 from model.errors import ArtifactError, DivergedError, InterruptedRunError
 from stages.common.reporter import QuietReporter
+from stages.common.rewards.rewards import Reward
 from stages.common.training import checkpoint
 from stages.common.training.checkpoint import saved_states
 from stages.common.training.loop import TrainingLoop
 from stages.grpo import sampling
 from stages.grpo.store import RolloutStore
 from tests.stages.grpo.conftest import Grpo, Settings, logged, question, write
+
+
+def test_a_reward_that_no_sample_has_is_no_figure() -> None:
+    judged, failed = Reward(0.5, {"grader": 0.5}), Reward(math.nan, {"grader": math.nan}, ("it hangs",))
+    assert sampling.reward_figures([judged, failed])["reward"] == 0.5
+    assert sampling.reward_figures([failed], prefix="validation_") == {"validation_failed": 1}
 
 
 def test_a_run_logs_what_there_is_to_know(grpo: Grpo, tmp_path: Path) -> None:
