@@ -174,7 +174,7 @@ def figures(groups: Sequence[Group], replaced: int) -> dict[str, float]:
 
 
 def reward_figures(rewards: Sequence[Reward], prefix: str = "") -> dict[str, float]:
-    """Mean and standard deviation of the rewards and of each part, over the samples that have it, and nothing where none has;
+    """Mean and standard deviation of the rewards and of each part over the samples that have it, none where no sample has;
     how many have failed."""
     told: dict[str, float] = {}
     names = {"reward": [reward.total for reward in rewards]}
