@@ -321,6 +321,7 @@ def test_the_plan_counts_what_lies_in_the_run_directory(cached: Settings) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_while_it_caches_and_trains_it_ends_with_the_same_weights(
     cached: Settings, tmp_path: Path
 ) -> None:

@@ -17,8 +17,8 @@ DEVICE = "cuda"
 def test_a_sweep_scores_as_the_cpu(a: Path, b: Path, tmp_path: Path) -> None:
     """One answer of each task may turn where two are as likely."""
     rows = [
-        merge(tmp_path / f"on-{device}", a, b, **SWEEP | {"device": device}).result.rows
-        for device in ("cpu", DEVICE)
+        merge(tmp_path / name, a, b, **SWEEP | {"device": device}).result.rows
+        for name, device in (("reference", "cpu"), ("there", DEVICE))
     ]
     for theirs, mine in zip(*rows, strict=True):
         assert mine["alpha"] == theirs["alpha"]

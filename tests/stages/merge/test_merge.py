@@ -162,7 +162,7 @@ def test_shards_and_keys_as_other_programs_write_them(a: Path, b: Path, tmp_path
 def test_what_is_recorded(a: Path, b: Path, tmp_path: Path) -> None:
     outcome = merge(tmp_path / "out", f"{a}:1", f"{b}:3")
     recorded = json.loads((tmp_path / "out" / "nano2.json").read_text())
-    assert [parent["weight"] for parent in recorded["parents"]] == [1, 3]
+    assert [parent["weight"] for parent in recorded["parents"]] == [0.25, 0.75]
     assert recorded["metrics"]["weight_1"] == 0.25
     assert recorded["metrics"]["parameters"] == sum(t.numel() for t in weights_of(a).values())
     assert not outcome.up_to_date

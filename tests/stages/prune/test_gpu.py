@@ -38,11 +38,11 @@ def test_importance_is_the_cpus_and_so_is_what_is_cut_by_it(settings: dict[str, 
 def test_a_search_measures_what_the_cpu_measures(settings: dict[str, Any], tmp_path: Path) -> None:
     """Its teacher is in bfloat16 there. Speed is measured, too."""
     search = {"ffn": "48,56", "distill_tokens": 1024, "dtype": "float32", "min_speedup": 0.01}
-    rows = {
-        device: prune(settings | search | {"device": device}, tmp_path / f"on-{device}").rows
-        for device in ("cpu", DEVICE)
-    }
-    for mine, theirs in zip(rows[DEVICE], rows["cpu"], strict=True):
+    rows = [
+        prune(settings | search | {"device": device}, tmp_path / name).rows
+        for name, device in (("reference", "cpu"), ("there", DEVICE))
+    ]
+    for theirs, mine in zip(*rows, strict=True):
         assert (mine["ffn"], mine["params"]) == (theirs["ffn"], theirs["params"])
         assert mine["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=2e-3)
         assert mine["tok_per_s"] > 0
