@@ -129,9 +129,13 @@ def _parameter_name(key: str) -> str:
 
 def stored_dtype(files: CheckpointFiles, stored_as: Mapping[str, str]) -> torch.dtype:
     """The dtype of a checkpoint's weights: the one that config.json names, else that of the embeddings."""
-    raw = _read_json(files.directory / CONFIG_FILE)
-    named = raw.get("dtype") or raw.get("torch_dtype")
-    return DTYPES[named] if named in DTYPES else files.dtype(stored_as["backbone.embeddings.weight"])
+    return named_dtype(files.directory) or files.dtype(stored_as["backbone.embeddings.weight"])
+
+
+def named_dtype(directory: Path) -> torch.dtype | None:
+    """The dtype that a checkpoint's config.json names."""
+    raw = _read_json(directory / CONFIG_FILE)
+    return DTYPES.get(raw.get("dtype") or raw.get("torch_dtype") or "")
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:

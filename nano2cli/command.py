@@ -150,7 +150,7 @@ def _work(stage: Stage, flags: RunFlags, values: dict[str, Any], stream: Any, pa
 
     from stages.common.harness import run_stage
 
-    with TerminalReporter(results) as reporter:
+    with TerminalReporter(results, stream) as reporter:
         outcome = run_stage(
             stage,
             config,

@@ -2,15 +2,16 @@
 elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from nano2cli.console import ResultConsole
+from nano2cli.console import ResultConsole, to_json
 from nano2cli.formatting import format_figure, format_label
 from stages.common.reporter import FieldValue, ProgressBar
 from stages.common.sizes import format_duration
@@ -20,13 +21,15 @@ LINE_EVERY = 10.0  # seconds between plain lines
 
 
 class TerminalReporter:
-    """The `Reporter` of the command line. `results` is where output goes, None with --json.
+    """The `Reporter` of the command line. `results` is where output goes, None with --json; `stream` is stdout, where events
+    go then.
 
     Use it as a context manager: the live display ends with the block, whatever happens in it.
     """
 
-    def __init__(self, results: ResultConsole | None) -> None:
+    def __init__(self, results: ResultConsole | None, stream: TextIO | None = None) -> None:
         self._results = results
+        self._stream = stream
         self._console = Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._live: Progress | None = None
 
@@ -48,6 +51,12 @@ class TerminalReporter:
         if self._results is not None:
             self._close_live()  # a bar and the result may share the terminal
             self._results.output(renderable, end)
+
+    def event(self, fields: Mapping[str, FieldValue], text: str) -> None:
+        if self._results is None and self._stream is not None:
+            print(to_json(fields), file=self._stream, flush=True)
+        else:
+            self.output(text)
 
     @contextmanager
     def progress(self, title: str, total: int | None, unit: str = "") -> Iterator[ProgressBar]:

@@ -51,6 +51,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("eval", "Measure a model on lm-eval tasks.", _STAGES, "stages.eval.stage:STAGE"),
     Command("compare", "Compare evaluations item by item.", _STAGES, "stages.compare.stage:STAGE"),
     Command("generate", "Continue a prompt or answer a chat.", _MODELS, "stages.generate.stage:STAGE"),
+    Command("serve", "Answer requests in OpenAI's form.", _MODELS, "stages.serve.stage:STAGE"),
     Command(
         "verify", "Compare this core with transformers on a model.", _MODELS, "stages.verify.stage:STAGE"
     ),

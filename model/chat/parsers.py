@@ -75,6 +75,7 @@ class ParserState:
     """All that is remembered between two pieces of text."""
 
     phase: Phase
+    tools: bool = True  # <TOOLCALL> opens a block; else it is text
     held: str = ""  # the start of what may become a tag or an escape: at most 10 characters
     held_bytes: bytes = b""  # the start of a character: at most 3 bytes
     thought: bool = False  # a thinking block has been opened
@@ -85,9 +86,10 @@ class ParserState:
     n_calls: int = 0
 
 
-def start(*, thinking: bool) -> ParserState:
-    """The state before any text. `thinking`: the prompt ended inside thinking, in `<think>` and a newline."""
-    return ParserState(Phase.REASONING if thinking else Phase.CONTENT, thought=thinking)
+def start(*, thinking: bool, tools: bool = True) -> ParserState:
+    """The state before any text. `thinking`: the prompt ended inside thinking, in `<think>` and a newline. `tools` False:
+    there are none to call, and tags of tool calls are text."""
+    return ParserState(Phase.REASONING if thinking else Phase.CONTENT, tools, thought=thinking)
 
 
 def feed(state: ParserState, text: str) -> tuple[ParserState, Events]:
@@ -234,6 +236,8 @@ class _Run:
             self._say(tag)
         elif tag == THINK_CLOSE:
             self.events.append(Malformed(Defect.STRAY_THINK_CLOSE))
+        elif not self.state.tools:
+            self._say(tag)
         elif tag == TOOL_CALL_CLOSE:
             self.events.append(Malformed(Defect.STRAY_TOOL_CALL_CLOSE))
         else:

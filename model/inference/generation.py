@@ -24,7 +24,7 @@ from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.inference.diagnosis import not_finite_error
 from model.inference.reading import Tokens, passes, read
-from model.inference.sampling import GREEDY, SamplingParams, sample
+from model.inference.sampling import GREEDY, LikelyTokens, SamplingParams, sample
 from model.inference.slots import StateSlots
 from model.inference.text import StopStrings, TextStream
 from model.inference.thinking import ThinkingBudget, ThinkingCloser, ThinkingEnd, ThinkingWatch
@@ -40,8 +40,9 @@ class Request:
     """A prompt to continue. Ends at a stop id, at a stop string, or after `max_tokens` tokens.
 
     stop_after: stop strings count only behind this text, if it is not empty. prompt_logprobs: give those of the prompt's
-    tokens, too. thinking_budget: for a prompt that ends inside of the thinking; tokens put in to close it count as
-    generated, and what ends a request ends it inside of the thinking as well.
+    tokens, too. top_logprobs: so many of the likeliest tokens are told in the place of each generated token and, with
+    prompt_logprobs, of each token of the prompt. thinking_budget: for a prompt that ends inside of the thinking; tokens put
+    in to close it count as generated, and what ends a request ends it inside of the thinking as well.
     """
 
     prompt_ids: Sequence[int]
@@ -51,6 +52,7 @@ class Request:
     stop: tuple[str, ...] = ()
     stop_after: str = ""
     prompt_logprobs: bool = False
+    top_logprobs: int = 0
     thinking_budget: ThinkingBudget | None = None
 
 
@@ -62,6 +64,8 @@ class Completion:
     ends before a stop string and leaves special tokens out. `text` stays empty without a tokenizer.
     forced: for each token, whether the thinking budget put it in; its log-probability is the model's all the same.
     prompt_logprobs: of each token of the prompt behind those before it, None for the first; None if not asked for.
+    top_logprobs, prompt_top_logprobs: in the place of each generated token, and of each token of the prompt where its
+    log-probabilities are given, the model's likeliest tokens: as many as were asked for, none for the first of the prompt.
     thinking_end, thinking_tokens, answer_tokens: who closed the thinking, and the tokens before and behind the closing tag,
     without it, what was put in before it, and the token that ended all; None and 0 without a thinking budget.
     """
@@ -72,6 +76,8 @@ class Completion:
     finish_reason: FinishReason | None = None
     forced: list[bool] = field(default_factory=list)
     prompt_logprobs: list[float | None] | None = None
+    top_logprobs: list[LikelyTokens] = field(default_factory=list)
+    prompt_top_logprobs: list[LikelyTokens] | None = None
     thinking_end: ThinkingEnd | None = None
     thinking_tokens: int = 0
     answer_tokens: int = 0
@@ -81,13 +87,18 @@ class Completion:
 class Update:
     """One more token of a request: `request` is the number that `add` gave it, `text` what may now be shown.
 
-    `completion` is the whole of it, with its last token.
+    `completion` is the whole of it, with its last token. prompt_logprobs, prompt_top_logprobs: with the first token, where
+    they were asked for.
     """
 
     request: int
     token_id: int
     text: str
     completion: Completion | None
+    logprob: float
+    top_logprobs: LikelyTokens
+    prompt_logprobs: list[float | None] | None
+    prompt_top_logprobs: list[LikelyTokens] | None
 
 
 class Generator:
@@ -115,6 +126,15 @@ class Generator:
 
     def add(self, request: Request) -> int:
         """Queue a request and return its number. UsageError if it cannot be generated for."""
+        self._waiting.append(self._row(request))
+        self._added += 1
+        return self._added - 1
+
+    def check(self, request: Request) -> None:
+        """UsageError if it cannot be generated for."""
+        self._row(request)
+
+    def _row(self, request: Request) -> "_Row":
         vocab = self._lm.config.vocab_size
         try:
             request = replace(request, prompt_ids=tuple(map(index, request.prompt_ids)))
@@ -130,15 +150,20 @@ class Generator:
             raise UsageError(f"max_tokens is {request.max_tokens}", remedy="ask for at least one token")
         if request.stop and self._tokenizer is None:
             raise UsageError("stop strings need a tokenizer", remedy="give one, or use stop ids")
-        self._waiting.append(_Row(self._added, request, self._tokenizer, self._watch(request)))
-        self._added += 1
-        return self._added - 1
+        if request.top_logprobs < 0:
+            raise UsageError(f"top_logprobs is {request.top_logprobs}", remedy="give 0 or more")
+        return _Row(self._added, request, self._tokenizer, self._watch(request))
 
     @torch.inference_mode()
     def cancel(self, request: int) -> None:
         """Forget a request: nothing more comes of it. One that has ended is left alone."""
         self._waiting = deque(row for row in self._waiting if row.number != request)
         self._leave([b for b, row in enumerate(self._rows) if row.number == request])
+
+    @property
+    def free_rows(self) -> int:
+        """How many more requests would be decoded at once if they were added."""
+        return max(0, self._max_rows - len(self._rows) - len(self._waiting))
 
     @property
     def busy(self) -> bool:
@@ -186,10 +211,14 @@ class Generator:
     def _join(self, prompts: Sequence[Tokens], joining: "Mapping[Tokens, Sequence[_Row]]") -> list[Update]:
         """Read prompts, take the first token of each row, and keep a copy of the state for those that go on."""
         asked = [row for prompt in prompts for row in joining[prompt] if row.request.prompt_logprobs]
-        scored = list(dict.fromkeys(row.prompt for row in asked))
+        scored: dict[Tokens, int] = {}
+        for row in asked:
+            scored[row.prompt] = max(row.request.top_logprobs, scored.get(row.prompt, 0))
         reading = read(self._lm, prompts, chunk=self._prefill_chunk, scored=scored)
         for row in asked:
+            count = row.request.top_logprobs
             row.completion.prompt_logprobs = [None, *reading.logprobs[row.prompt]]
+            row.completion.prompt_top_logprobs = [(), *(each[:count] for each in reading.likely[row.prompt])]
         rows = [(p, row) for p, prompt in enumerate(prompts) for row in joining[prompt]]
         logits_PV = self._lm.logits(reading.last_PD)
         updates = self._take([row for _, row in rows], logits_PV[[p for p, _ in rows]])
@@ -220,15 +249,16 @@ class Generator:
             [row.request.sampling for row in rows],
             [len(row.completion.token_ids) for row in rows],
             [row.forced for row in rows],
+            [row.request.top_logprobs for row in rows],
         )
         finite = sampled.finite_B.tolist()
         if not all(finite):
             row = rows[finite.index(False)]
             raise not_finite_error(self._lm, [*row.request.prompt_ids, *row.completion.token_ids])
         return [
-            row.take(token_id, logprob)
-            for row, token_id, logprob in zip(
-                rows, sampled.token_B.tolist(), sampled.logprob_B.tolist(), strict=True
+            row.take(token_id, logprob, likely)
+            for row, token_id, logprob, likely in zip(
+                rows, sampled.token_B.tolist(), sampled.logprob_B.tolist(), sampled.likely, strict=True
             )
         ]
 
@@ -250,12 +280,13 @@ class _Row:
         """The token that the thinking budget wants next."""
         return None if self._thinking is None else self._thinking.forced
 
-    def take(self, token_id: int, logprob: float) -> Update:
+    def take(self, token_id: int, logprob: float, likely: LikelyTokens) -> Update:
         """Append a token and find out whether it is the last."""
         completion = self.completion
         completion.forced.append(self.forced is not None)
         completion.token_ids.append(token_id)
         completion.logprobs.append(logprob)
+        completion.top_logprobs.append(likely)
         if self._thinking is not None:
             self._thinking.push(token_id, stop=token_id in self.request.stop_ids)
         text = ""
@@ -274,4 +305,14 @@ class _Row:
             completion.thinking_end = self._thinking.end
             completion.thinking_tokens = self._thinking.thinking_tokens
             completion.answer_tokens = self._thinking.answer_tokens
-        return Update(self.number, token_id, text, completion if completion.finish_reason else None)
+        first = len(completion.token_ids) == 1
+        return Update(
+            self.number,
+            token_id,
+            text,
+            completion if completion.finish_reason else None,
+            logprob,
+            likely,
+            completion.prompt_logprobs if first else None,
+            completion.prompt_top_logprobs if first else None,
+        )

@@ -59,16 +59,22 @@ _ROUNDING = 1e-6
 GREEDY = SamplingParams(temperature=0.0)
 
 
+LikelyTokens = tuple[tuple[int, float], ...]
+"""The likeliest tokens of a position with their log-probabilities in nats, the likeliest first."""
+
+
 @dataclass(frozen=True)
 class Sampled:
     """`token_B` int64, and `logprob_B`: its log-probability in nats under the model (before temperature and filters).
 
-    `finite_B`: False where a row's logits hold a NaN or an infinity, and its token means nothing.
+    `finite_B`: False where a row's logits hold a NaN or an infinity, and its token means nothing. `likely`: of each row as
+    many of the model's likeliest tokens as were asked for.
     """
 
     token_B: Tensor
     logprob_B: Tensor
     finite_B: Tensor
+    likely: list[LikelyTokens]
 
 
 def sample(
@@ -76,9 +82,10 @@ def sample(
     params: Sequence[SamplingParams],
     positions: Sequence[int],
     forced: Sequence[int | None] = (),
+    likely: Sequence[int] = (),
 ) -> Sampled:
     """One token a row. `positions[b]` is how many tokens row b's request has generated before this one; `forced[b]`, if
-    given, is the token that is taken in place of a drawn one."""
+    given, is the token that is taken in place of a drawn one; `likely[b]`, how many of the likeliest tokens to tell."""
     token_B = logits_BV.argmax(dim=1)
     for filters in (False, True):
         rows = [row for row, rule in enumerate(params) if not rule.greedy and rule.filters == filters]
@@ -89,8 +96,20 @@ def sample(
     for row, token in enumerate(forced):
         if token is not None:
             token_B[row] = token
-    logprob_B = logits_BV.log_softmax(1).gather(1, token_B[:, None])[:, 0]
-    return Sampled(token_B, logprob_B, logprob_B.isfinite())
+    logprob_BV = logits_BV.log_softmax(1)
+    logprob_B = logprob_BV.gather(1, token_B[:, None])[:, 0]
+    told = likeliest(logprob_BV, likely or [0] * len(params))
+    return Sampled(token_B, logprob_B, logprob_B.isfinite(), told)
+
+
+def likeliest(logprob_BV: Tensor, counts: Sequence[int]) -> list[LikelyTokens]:
+    """The `counts[b]` likeliest tokens of each row, of all tokens if there are not so many."""
+    most = min(max(counts, default=0), logprob_BV.shape[1])
+    if most == 0:
+        return [()] * len(counts)
+    value_BK, id_BK = logprob_BV.topk(most, dim=1)
+    pairs = zip(id_BK.tolist(), value_BK.tolist(), counts, strict=True)
+    return [tuple(zip(ids[:count], values[:count], strict=True)) for ids, values, count in pairs]
 
 
 def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], draws: Sequence[float]) -> Tensor:

@@ -1,6 +1,6 @@
 """How a stage speaks while it runs. The terminal's side is `nano2cli/progress.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Reporter(Protocol):
         """Part of the result, on stdout as it appears: a string or anything that rich prints. Dropped with
         `--json`."""
 
+    def event(self, fields: Mapping[str, FieldValue], text: str) -> None:
+        """One line on stdout that a program waits for while the command goes on: `text`, or with `--json` the fields as
+        one JSON object."""
+
     def progress(self, title: str, total: int | None, unit: str = "") -> AbstractContextManager[ProgressBar]:
         """A progress bar on stderr; `total` None when it is not known how long the work is."""
 
@@ -35,6 +39,7 @@ class QuietReporter:
         self.messages: list[str] = []
         self.warnings: list[str] = []
         self.outputs: list[object] = []
+        self.events: list[Mapping[str, FieldValue]] = []
 
     def log(self, message: str) -> None:
         self.messages.append(message)
@@ -44,6 +49,9 @@ class QuietReporter:
 
     def output(self, renderable: object, end: str = "\n") -> None:  # noqa: ARG002
         self.outputs.append(renderable)
+
+    def event(self, fields: Mapping[str, FieldValue], text: str) -> None:  # noqa: ARG002
+        self.events.append(fields)
 
     @contextmanager
     def progress(self, title: str, total: int | None, unit: str = "") -> Iterator[ProgressBar]:  # noqa: ARG002

@@ -32,10 +32,10 @@ def test_together_as_alone(name: str) -> None:
         tuple(random_ids(lm.config, length, seed=number).tolist()) for number, length in enumerate(LENGTHS)
     ]
     with torch.inference_mode():
-        together = read(lm, prompts, chunk=2048, scored=prompts[1:])
+        together = read(lm, prompts, chunk=2048, scored=dict.fromkeys(prompts[1:], 0))
         assert together.state.lengths == list(LENGTHS)
         for row, prompt in enumerate(prompts):
-            alone = read(lm, [prompt], chunk=13, scored=[prompt])
+            alone = read(lm, [prompt], chunk=13, scored={prompt: 3})
             torch.testing.assert_close(together.last_PD[row], alone.last_PD[0], rtol=0, atol=1e-4)
             mine, other = (
                 state.select([which]) for state, which in ((together.state, row), (alone.state, 0))
@@ -71,4 +71,4 @@ def test_logprobs_that_are_not_finite_name_the_layer() -> None:
     with torch.no_grad():
         lm.get_parameter("backbone.layers.1.mixer.out_proj.weight")[0, 0] = torch.nan
     with pytest.raises(ArtifactError, match=r"layer 1 \(Mamba-2\)"), torch.inference_mode():
-        read(lm, [(1, 2, 3)], chunk=9, scored=[(1, 2, 3)])
+        read(lm, [(1, 2, 3)], chunk=9, scored={(1, 2, 3): 0})
