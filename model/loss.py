@@ -87,6 +87,8 @@ def linear_losses(hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses) -> 
 
     In float32 (float64 where hidden is); `losses` is asked about one chunk of tokens after the other.
     """
+    if not torch.is_grad_enabled():  # inside of a Function that is not known
+        hidden_nD, weight_VD = hidden_nD.detach(), weight_VD.detach()
     return cast(tuple[Tensor, Tensor], _LinearLosses.apply(hidden_nD, weight_VD, losses))
 
 

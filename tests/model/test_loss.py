@@ -84,6 +84,13 @@ def test_no_gradient_asked_for_none_computed() -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, hidden)[0])
 
 
+def test_no_product_for_a_gradient_where_none_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.loss, "linear_backward", lambda *_: pytest.fail("a gradient was computed"))
+    hidden, head = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    with torch.no_grad():
+        assert token_cross_entropy(hidden, head, torch.tensor([1, 2, IGNORED])).count == 2
+
+
 def test_bfloat16_states_and_float32_head() -> None:
     """Reduced in float32; gradients in the dtypes of what they belong to."""
     hidden, weight, labels = arguments(64, dtype=torch.float32)
