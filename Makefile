@@ -5,6 +5,7 @@
 #   make test      set up, then run the tests (under ten minutes)
 #   make test-all  the long tests too
 #   make lint      formatting, lint and types
+#   make plan-nano2    what each command of the report's chain takes on many GPUs
 #   make docs      rewrite the tables and figures in docs from the result files
 #   make clean     remove what was made (artifacts/), not the environment
 
@@ -14,7 +15,7 @@ NANO2 := $(BIN)/nano2
 SETUP := .venv/installed
 PEERS := .peers/installed
 
-.PHONY: demo demo-results setup test test-all lint docs clean
+.PHONY: demo demo-results plan-nano2 setup test test-all lint docs clean
 .DELETE_ON_ERROR:
 
 # ---- environment ----
@@ -55,6 +56,11 @@ demo: artifacts/base/nano2.json artifacts/base-eval/nano2.json
 
 demo-results:
 	$(BIN)/python -m stages.common.demo_results artifacts -o docs/results/demo.json
+
+# ---- the report's chain ----
+
+plan-nano2: $(SETUP)
+	$(BIN)/python -m nano2cli.plan_chain recipes/nano2/chain.sh
 
 # ---- quality ----
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from stages.common.config import ModelPath, Panel
-from stages.common.preset import PresetSettings
+from stages.common.preset import PlannedRows, PresetSettings
 from stages.common.sizes import Size
 from stages.common.training.settings import TrainingSettings
 
 
-class ExtendContextConfig(PresetSettings, TrainingSettings):
+class ExtendContextConfig(PresetSettings, PlannedRows, TrainingSettings):
     """Continue pretraining on longer rows at a constant learning rate (report, phase LC).
 
     The data is the last blend of pretraining and documents with question-answer pairs behind them (`nano2 data longqa`),

@@ -35,12 +35,24 @@ def plan(config: ExtendContextConfig) -> Plan:
         steps,
         config,
         data={"learning_rate": taken.learning_rate, **rows},
-        warnings=[preset_warning(config.model, config.preset, "with the data that is there")] if shape else [],
+        warnings=[preset_warning(config.model, config.preset, "with the data that is there")]
+        if shape
+        else [],
     )
 
 
 def _without_data(config: ExtendContextConfig, shape: HybridConfig) -> Plan:
-    """What is known where it is not known how long the rows are."""
+    """Without --planned-seq-len it is not known how long the rows are, and so neither work nor memory."""
+    if (seq_len := config.planned_seq_len) is not None:
+        taken = inherited(config)
+        return training_plan(
+            f"extend-context {config.model} to {seq_len}",
+            shape,
+            StepShape.of(config.tokens, taken.batch_tokens, seq_len=seq_len, micro_batch=config.micro_batch),
+            config,
+            data={"learning_rate": taken.learning_rate},
+            warnings=[preset_warning(config.model, config.preset, f"with rows of {seq_len} tokens")],
+        )
     return Plan(
         title=f"extend-context {config.model}",
         sections={

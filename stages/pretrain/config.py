@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field, JsonValue, model_validator
 
 from stages.common.config import Panel
+from stages.common.preset import PlannedRows
 from stages.common.sizes import Size
 from stages.common.training.settings import TrainingSettings
 
 
-class PretrainConfig(TrainingSettings):
+class PretrainConfig(PlannedRows, TrainingSettings):
     """Train a model from fresh weights on packed text (report, section 2).
 
     Learning rate by the warmup-stable-decay schedule, counted in tokens; the blend switches to the second and third

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from stages.common.config import DataPaths, InputPath, ModelPath, Panel
 from stages.common.distillation.settings import DistillationSettings
 from stages.common.evaluation.settings import EvaluationSettings
-from stages.common.preset import PresetSettings
+from stages.common.preset import PlannedRows, PresetSettings
 from stages.common.sizes import ByteSize, Size
 from stages.common.training.settings import ScheduleSettings, TrainingSettings
 from stages.prune.importance.settings import ImportanceSettings
@@ -19,7 +19,12 @@ _SHAPE, _BUDGET, _TRIALS = Panel("Shape"), Panel("Budget"), Panel("Trials of a s
 
 
 class PruneConfig(
-    PresetSettings, ImportanceSettings, DistillationSettings, ScheduleSettings, TrainingSettings
+    PresetSettings,
+    PlannedRows,
+    ImportanceSettings,
+    DistillationSettings,
+    ScheduleSettings,
+    TrainingSettings,
 ):
     """Make a model smaller: Minitron for hybrids (report, section 4).
 

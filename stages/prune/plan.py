@@ -9,10 +9,10 @@ from model.loading import read_config
 from stages.common.evaluation.scoring import check_ranking
 from stages.common.evaluation.tasks import plan_tasks, single_tasks
 from stages.common.plan import Plan, PlanValue
-from stages.common.preset import preset_shape
+from stages.common.preset import missing_rows_warning, preset_shape
 from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
-from stages.common.training.memory import training_memory
+from stages.common.training.memory import forward_bytes, training_memory
 from stages.common.training.planning import TYPICAL_SHARE
 from stages.prune.config import PruneConfig
 from stages.prune.kept import Shape, check_keep
@@ -112,11 +112,15 @@ def _warnings(config: PruneConfig, whole: HybridConfig, candidates: Candidates) 
 def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: Candidates) -> None:
     """Work, time and memory, where the data is there to say how long its rows are."""
     if missing := [str(item.path) for item in config.data if not item.path.exists()]:
-        made.warnings.append(f"{missing[0]} is not there: work and memory are not estimated")
-        return
+        if config.planned_seq_len is None:
+            made.warnings.append(f"{missing[0]} is not there: work and memory are not estimated")
+            return
+        made.warnings.append(missing_rows_warning(config.planned_seq_len))
     if not config.data:
         return
-    seq_len = TrainingData(config.data).seq_len
+    seq_len = (
+        config.planned_seq_len if missing and config.planned_seq_len else TrainingData(config.data).seq_len
+    )
     largest = max(candidates.given or candidates.fitting, key=lambda each: each.footprint.parameters).applied(
         whole
     )
@@ -128,12 +132,21 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
     )
     device = resolve_device(config.device)
     rate = matrix_rate(device, getattr(torch, config.precision))
-    memory = {"model_bytes": 2 * count_parameters(whole).total}  # more if it is stored in float32
+    # more if it is stored in float32
+    forward = forward_bytes(whole, config.sample_batch, seq_len, "bfloat16")
+    memory = {f"model_{name}": value for name, value in forward.items()}
+    rows = config.samples
     if config.distill_tokens:
-        trial = training_memory(largest, config.micro_batch, seq_len, config.precision)
-        memory["distillation_bytes"] = trial.total
+        trial = training_memory(largest, config.micro_batch, seq_len, config.precision).section()
+        memory |= {f"trial_{name}": int(value) for name, value in trial.items() if name != "total_bytes"}
+        rows = (config.batch_tokens or config.micro_batch * seq_len) // seq_len
     available = available_bytes(device)
-    made.sections["Work"] = {"row_tokens": seq_len, **work}
+    made.sections["Work"] = {
+        "row_tokens": seq_len,
+        "tokens": config.samples * seq_len + _trials(config, candidates) * config.distill_tokens,
+        "tokens_per_step": rows * seq_len,
+        **work,
+    }
     made.sections["Memory"] = {**memory, "available_bytes": available}
     made.peak_bytes = sum(memory.values())
     made.seconds = sum(work.values()) / rate / TYPICAL_SHARE

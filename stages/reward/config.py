@@ -6,11 +6,11 @@ from pydantic import Field
 
 from stages.common.config import DataPaths, ModelPath, Panel
 from stages.common.preferences.settings import PairSettings
-from stages.common.preset import PresetSettings
+from stages.common.preset import PlannedTokens, PresetSettings
 from stages.common.training.settings import TrainingSettings
 
 
-class RewardConfig(PresetSettings, PairSettings, TrainingSettings):
+class RewardConfig(PresetSettings, PlannedTokens, PairSettings, TrainingSettings):
     """Train a reward model on preference pairs (Bradley-Terry), to score answers in `nano2 grpo` (report, section 3.2).
 
     The result is a checkpoint with a score head. It reads a conversation without reasoning, up to the end of the last

@@ -1,5 +1,7 @@
 """What a run of reward will take, estimated from the first pairs of each file."""
 
+import math
+
 from model.loading import read_config
 from model.tokenizer import load_tokenizer
 from stages.common.data.chat.template_check import check_template
@@ -16,7 +18,8 @@ def plan(config: RewardConfig) -> Plan:
     title = f"reward {config.model}"
     if planned := preset_shape(config.model, config.preset):
         step = largest_step(config, config.micro_batch)
-        return preset_plan(title, planned, step, config, config.model, config.preset)
+        tokens = None if config.planned_tokens is None else math.ceil(config.planned_tokens * config.epochs)
+        return preset_plan(title, planned, step, config, config.model, config.preset, tokens=tokens)
     shape = read_config(config.model)
     load_tokenizer(config.model, shape.vocab_size)
     tokenizer = ChatTokenizer.open(config.model)

@@ -6,12 +6,12 @@ from pydantic import Field
 
 from stages.common.config import DataPaths, ModelPath, Panel
 from stages.common.data.chat.settings import ChatDataSettings
-from stages.common.preset import PresetSettings
+from stages.common.preset import PlannedTokens, PresetSettings
 from stages.common.sizes import Size
 from stages.common.training.settings import ScheduleSettings, TrainingSettings
 
 
-class SftConfig(PresetSettings, ChatDataSettings, ScheduleSettings, TrainingSettings):
+class SftConfig(PresetSettings, PlannedTokens, ChatDataSettings, ScheduleSettings, TrainingSettings):
     """Fine-tune a model on conversations; the loss is on what the assistant writes (report, section 3.2).
 
     Data is chat jsonl: messages with reasoning and tool calls, or prompt and completion. Every line is checked before

@@ -1,5 +1,7 @@
 """What a fine-tuning run will take, estimated from the first samples of each file."""
 
+import math
+
 from model.loading import read_config
 from model.tokenizer import load_tokenizer
 from stages.common.data.chat.estimate import MEASURED, estimate_chats
@@ -15,7 +17,9 @@ from stages.sft.epochs import step_shape
 def plan(config: SftConfig) -> Plan:
     title = f"sft {config.model}"
     if planned := preset_shape(config.model, config.preset):
-        return preset_plan(title, planned, step_shape(config, 1), config, config.model, config.preset)
+        tokens = None if config.planned_tokens is None else math.ceil(config.planned_tokens * config.epochs)
+        one = step_shape(config, 1)
+        return preset_plan(title, planned, one, config, config.model, config.preset, tokens=tokens)
     shape = read_config(config.model)
     load_tokenizer(config.model, shape.vocab_size)  # refuses one with more tokens than the model has
     tokenizer = ChatTokenizer.open(config.model)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nano2cli.plan_chain import chain_commands, parse_command
 from nano2cli.recipe import load_recipe
 from nano2cli.registry import find_command
 from stages.common.config import StageConfig
@@ -23,12 +24,13 @@ STAGE_RECIPES = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.
 
 CHAINS = [path for path in STAGE_RECIPES if path.parent.name in ("cpu", "nano2")]
 
+CHAIN = RECIPES / "nano2" / "chain.sh"
+
 BROUGHT = {
-    "artifacts/nano2-12b-pretrained",  # the 12B of 20T tokens
-    "data/academic",
-    *(f"data/phase3-{length}" for length in ("8k", "512k")),
-    *(f"data/kd-{length}" for length in ("8k", "49k", "262k")),
-    "data/longqa-512k",  # artifacts/longqa-512k, packed
+    "data/text-sample",
+    *(f"data/text/crawl-{kind}" for kind in ("medium", "medium-high", "high", "synthetic")),
+    *(f"data/text/{name}" for name in ("wikipedia", "multilingual", "academic", "math", "code")),
+    *(f"data/text/sft-{kind}" for kind in ("stem", "code", "general", "reasoning")),
     *(f"data/sft/{domain}" for domain in ("math", "code", "science", "tools", "chat", "safety")),
     *("data/sft/multilingual", "data/sft/long"),
     *("data/rl/lmsys-ifeval.jsonl", "data/rl/helpsteer3-english.jsonl"),
@@ -89,10 +91,35 @@ def test_a_recipe_says_how_it_is_run(path: Path) -> None:
     assert any(str(path.relative_to(ROOT)) in command and "-o" in command for command in commands(path))
 
 
+def runs(path: Path) -> list[list[str]]:
+    """The commands that run a recipe as it is, or with another model or length of rows."""
+    recipe = str(path.relative_to(ROOT))
+    aside = {"--evaluation", "--layers"}  # a comparison that the chain can do without
+    return [words for words in commands(path) if recipe in words and "-o" in words and not aside & set(words)]
+
+
+def test_the_chain_runs_every_recipe_of_the_report_as_it_says() -> None:
+    told = [words for path in CHAINS if path.parent.name == "nano2" for words in runs(path)]
+    chained = [words for words in chain_commands(CHAIN) if "--config" in words]
+    assert sorted(told) == sorted(chained)
+
+
+def test_the_chain_makes_everything_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    there: set[str] = set()
+    for words in chain_commands(CHAIN):
+        _, config, flags = parse_command(words)
+        read = [str(item.path) for item in find_inputs(config)]
+        assert [name for name in read if name not in BROUGHT | there and not (ROOT / name).exists()] == [], (
+            words
+        )
+        there.add(str(flags["out"]))
+
+
 PLANNED = [
     (path, command)
     for path in CHAINS
-    if path.parent.name == "nano2" and path.name != "longqa.yaml"  # data longqa has no plan
+    if path.parent.name == "nano2" and not yaml.safe_load(path.read_text())["stage"].startswith("data ")
     for command in commands(path)
     if str(path.relative_to(ROOT)) in command and "-o" in command
 ]

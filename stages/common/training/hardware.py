@@ -1,6 +1,10 @@
 """The device of a run: which one, how fast it multiplies, how much memory it has and has used."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,8 +14,32 @@ from model.errors import PlanRefusedError
 from model.kernels.matmul import linear
 
 
+@dataclass(frozen=True)
+class Accelerator:
+    """A GPU as its data sheet has it. memory: bytes; flops_per_s: of dense bfloat16 matrix products."""
+
+    name: str
+    memory: int
+    flops_per_s: float
+
+
+_assumed: ContextVar[Accelerator | None] = ContextVar("assumed", default=None)
+
+
+@contextmanager
+def assumed_accelerator(accelerator: Accelerator) -> Iterator[None]:
+    """Plans made in here are for such a GPU, whatever this machine has. Nothing is measured, and nothing can run."""
+    token = _assumed.set(accelerator)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
+
+
 def resolve_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device. PlanRefusedError if a GPU was asked for and there is none."""
+    if _assumed.get() and name != "cpu":
+        return torch.device("cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise PlanRefusedError(
             "no CUDA device is there", where="device", remedy="pass --device cpu, or run where a GPU is"
@@ -21,12 +49,18 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-@lru_cache
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating point operations a second of a large matrix product here, measured in well under a second.
 
     What MFU is a share of: the rate that this machine reaches, not the one on its data sheet.
     """
+    if (accelerator := _assumed.get()) and device.type == "cuda":
+        return accelerator.flops_per_s
+    return _measured_rate(device, dtype)
+
+
+@lru_cache
+def _measured_rate(device: torch.device, dtype: torch.dtype) -> float:
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -46,6 +80,8 @@ def _synchronize(device: torch.device) -> None:
 
 def available_bytes(device: torch.device) -> int:
     """Memory that a run can still take on the device."""
+    if (accelerator := _assumed.get()) and device.type == "cuda":
+        return accelerator.memory
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     limits = [_meminfo("MemAvailable")]

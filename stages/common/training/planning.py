@@ -52,6 +52,7 @@ def training_plan(
                 "tokens": steps.tokens,
                 "steps": steps.steps,
                 "tokens_per_step": steps.tokens_per_step,
+                "row_tokens": steps.seq_len,
                 "flops": flops,
                 "matrix_flops_per_s": rate,
                 "assumed_share_of_rate": TYPICAL_SHARE,
@@ -78,12 +79,21 @@ def preset_plan(
     settings: TrainingSettings,
     model: Path,
     preset: str | None,
+    *,
+    tokens: int | None = None,
 ) -> Plan:
-    """The plan of one step, where neither the model nor its tokenizer is there to say how much the data is."""
-    one = replace(steps, steps=1)
-    lack = "and of one step alone: how much the data is, is counted in the model's tokens"
+    """The plan of a run over so many tokens, where neither the model nor its tokenizer is there to count the data's.
+
+    None: of one step alone.
+    """
+    count = 1 if tokens is None else max(1, round(tokens / steps.tokens_per_step))
+    lack = (
+        "and of one step alone: how much the data is, is counted in the model's tokens"
+        if tokens is None
+        else "and its data is taken to have the planned tokens"
+    )
     warnings = [preset_warning(model, preset, lack)]
-    return training_plan(title, shape, one, settings, data={}, warnings=warnings)
+    return training_plan(title, shape, replace(steps, steps=count), settings, data={}, warnings=warnings)
 
 
 def with_passes(planned: Plan, flops: Mapping[str, float]) -> Plan:
