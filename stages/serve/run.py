@@ -28,6 +28,9 @@ from stages.serve.tokens import TokenTexts
 _LAST_WORDS = 2.0
 """Seconds for the errors that end what did not end by itself."""
 
+_LAST_STEP = 60.0
+"""Seconds for the step that is going on when all is over."""
+
 
 def run(config: ServeConfig, context: StageContext) -> StageResult:
     """Returns when the server was told to stop and has."""
@@ -108,17 +111,19 @@ async def serve(config: ServeConfig, lm: HybridLM, listener: socket.socket, repo
         )
     )
     url = _url(listener)
-    with _told_by_signals(server, engine, config.drain_seconds, reporter):
-        serving = asyncio.create_task(server.serve([listener]))
-        while not (server.started or serving.done()):
-            await asyncio.sleep(0.01)
-        reporter.event(
-            {"event": "ready", "url": url, "model": served.name},
-            f"ready: {url}/v1 serves {served.name}, {config.slots} texts at a time",
-        )
-        await serving
-    engine.close()
-    await asyncio.to_thread(engine.join, 60.0)
+    try:
+        with _told_by_signals(server, engine, config.drain_seconds, reporter):
+            serving = asyncio.create_task(server.serve([listener]))
+            while not (server.started or serving.done()):
+                await asyncio.sleep(0.01)
+            reporter.event(
+                {"event": "ready", "url": url, "model": served.name},
+                f"ready: {url}/v1 serves {served.name}, {config.slots} texts at a time",
+            )
+            await serving
+    finally:
+        engine.close()
+        await asyncio.to_thread(engine.join, _LAST_STEP)
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ A field that is unknown is refused by name. Fields of OpenAI's API, or of other 
 the one value that changes nothing, and refused with any other; those that cannot change an answer are taken as they come.
 """
 
+import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -83,13 +84,22 @@ class GenerationRequest(Ignored, Neutral):
     temperature: float = Field(1.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list, max_length=64)
     ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     thinking_budget: int | None = Field(None, ge=0)
     thinking_grace: int | None = Field(None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        try:
+            json.dumps(value if isinstance(value, dict) else None, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("the body spells half a character, a surrogate without its other half") from None
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "GenerationRequest":
