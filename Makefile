@@ -34,28 +34,13 @@ $(PEERS): tests/peers/install_mamba_ssm.sh | $(SETUP)
 
 # ---- the chain on the CPU ----
 
-DEMO_TEXT := $(wildcard recipes/cpu/data/*.jsonl.gz)
-TASKS := $(wildcard evals/tasks/*.yaml evals/data/*.jsonl)
+include recipes/demo/chain.mk
 
-artifacts/tokenizer/nano2.json: recipes/cpu/tokenizer.yaml $(DEMO_TEXT) | $(SETUP)
-	$(NANO2) data tokenizer --config $< -o $(@D) --overwrite
+demo: $(SETUP)
+	$(CHAIN) chain
 
-artifacts/dataset/nano2.json: recipes/cpu/prepare.yaml artifacts/tokenizer/nano2.json $(DEMO_TEXT)
-	$(NANO2) data prepare --config $< -o $(@D) --overwrite
-
-artifacts/base/nano2.json: recipes/cpu/pretrain.yaml artifacts/dataset/nano2.json
-	$(NANO2) pretrain --config $< -o $(@D) --overwrite
-
-artifacts/base-eval/nano2.json: recipes/cpu/eval.yaml artifacts/base/nano2.json $(TASKS)
-	$(NANO2) eval --config $< -o $(@D) --overwrite
-
-demo: artifacts/base/nano2.json artifacts/base-eval/nano2.json
-	$(NANO2) verify -m artifacts/base
-	$(NANO2) generate -m artifacts/base --prompt "The old house stood at the end of" --max-tokens 60 --seed 1
-	$(NANO2) lineage artifacts/base-eval
-
-demo-results:
-	$(BIN)/python -m stages.common.demo_results artifacts -o docs/results/demo.json
+demo-results: $(SETUP)
+	$(BIN)/python -m stages.common.chain results $(DEMO) -o docs/results/demo.json
 
 # ---- the report's chain ----
 

@@ -40,18 +40,18 @@ def score_plot(tasks: Sequence[str], bars: Mapping[str, Sequence[Bar | None]]) -
                 value,
                 height * 0.9,
                 color=COLORS[number % len(COLORS)],
-                label=_plain(name) if place == 0 else None,
+                label=plain_text(name) if place == 0 else None,
             )
             if interval:
                 low, high = min(interval[0], value), max(interval[1], value)
                 axes.errorbar(
                     value, y, xerr=[[value - low], [high - value]], color="#1a202c", capsize=2, linewidth=1
                 )
-    axes.set_yticks(range(len(tasks)), map(_plain, tasks))
+    axes.set_yticks(range(len(tasks)), map(plain_text, tasks))
     axes.invert_yaxis()
     axes.set_xlim(0, max(1.0, *(bar[0] for of_part in bars.values() for bar in of_part if bar)))
     _legend(axes, len(bars))
-    return _svg(figure, "scores")
+    return svg_text(figure, "scores")
 
 
 def outcome_plot(shares: Mapping[str, Mapping[str, float]]) -> str:
@@ -63,11 +63,11 @@ def outcome_plot(shares: Mapping[str, Mapping[str, float]]) -> str:
             share = of_name.get(outcome, 0.0)
             axes.barh(place, share, left=left, color=color, label=str(outcome) if place == 0 else None)
             left += share
-    axes.set_yticks(range(len(shares)), map(_plain, shares))
+    axes.set_yticks(range(len(shares)), map(plain_text, shares))
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.legend(fontsize=8, frameon=False, ncol=4, loc="lower left", bbox_to_anchor=(0, 1))
-    return _svg(figure, "outcomes")
+    return svg_text(figure, "outcomes")
 
 
 def budget_plot(rows: Mapping[str, Sequence[Row]]) -> str:
@@ -98,7 +98,7 @@ def budget_plot(rows: Mapping[str, Sequence[Row]]) -> str:
                 marker="o",
                 markersize=3,
                 capsize=2,
-                label=_plain(name),
+                label=plain_text(name),
             )
         axes.set_title(title, fontsize=9, loc="left")
         axes.set_xticks(
@@ -106,10 +106,10 @@ def budget_plot(rows: Mapping[str, Sequence[Row]]) -> str:
         )
         axes.tick_params(axis="y", labelsize=8)
         axes.set_ylim(bottom=0)
-        _clean(axes)
+        clean_axes(axes)
         if number == 1:
             _legend(axes, len(rows))
-    return _svg(figure, "budgets")
+    return svg_text(figure, "budgets")
 
 
 def pass_plot(curves: Mapping[str, Mapping[int, float]]) -> str:
@@ -122,7 +122,7 @@ def pass_plot(curves: Mapping[str, Mapping[int, float]]) -> str:
             color=COLORS[color % len(COLORS)],
             marker="o",
             markersize=3,
-            label=_plain(name),
+            label=plain_text(name),
         )
     axes.set_xscale("log", base=2)
     ks = sorted({k for of_name in curves.values() for k in of_name})
@@ -131,7 +131,7 @@ def pass_plot(curves: Mapping[str, Mapping[int, float]]) -> str:
     axes.set_ylabel("pass@k")
     axes.set_ylim(0, 1)
     _legend(axes, 2)
-    return _svg(figure, "pass")
+    return svg_text(figure, "pass")
 
 
 def heat_map(cells: Mapping[tuple[str, str], float], title: str, rows_title: str, columns_title: str) -> str:
@@ -146,27 +146,27 @@ def heat_map(cells: Mapping[tuple[str, str], float], title: str, rows_title: str
             if value == value:
                 axes.text(column, place, f"{value:.2f}", ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
-    axes.set_yticks(range(len(rows)), map(_plain, rows), fontsize=8)
+    axes.set_yticks(range(len(rows)), map(plain_text, rows), fontsize=8)
     axes.set_xlabel(columns_title, fontsize=8)
     axes.set_ylabel(rows_title, fontsize=8)
-    axes.set_title(_plain(title), fontsize=9, loc="left")
-    return _svg(figure, f"heat {title}")
+    axes.set_title(plain_text(title), fontsize=9, loc="left")
+    return svg_text(figure, f"heat {title}")
 
 
 def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Any]:
     figure = Figure(figsize=(min(width, WIDTH), height), layout="constrained")
     axes = figure.add_subplot()
     axes.tick_params(labelsize=8)
-    _clean(axes)
+    clean_axes(axes)
     return figure, axes
 
 
-def _clean(axes: Any) -> None:
+def clean_axes(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """A name is no formula."""
     return text.replace("$", r"\$")
 
@@ -176,7 +176,7 @@ def _legend(axes: Any, names: int) -> None:
         axes.legend(fontsize=8, frameon=False, loc="best")
 
 
-def _svg(figure: Figure, salt: str) -> str:
+def svg_text(figure: Figure, salt: str) -> str:
     """salt: what tells the ids of this plot from those of the others in a page."""
     file = io.StringIO()
     with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():

@@ -60,7 +60,11 @@ def write_report(
         *(_examples(parts) if shown_samples else ()),
         *_settings(parts),
     ]
-    title = "Evaluation of " + " and ".join(part.name for part in parts)
+    write_page(path, "Evaluation of " + " and ".join(part.name for part in parts), sections)
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """One HTML file that needs nothing else to be read."""
     write_text_atomic(path, _template().render(title=title, sections=sections) + "\n")
 
 

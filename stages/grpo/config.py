@@ -109,6 +109,10 @@ class GrpoConfig(PresetSettings, TrainingSettings):
     validation: Annotated[tuple[InputPath, ...], _VALIDATION] = Field(
         (), description="Chat jsonl of held-out prompts; their mean reward is told, answers being greedy."
     )
+    validate_first: Annotated[bool, _VALIDATION] = Field(
+        True,
+        description="Also validate before the first step, as at the end; the figures are named ..._before.",
+    )
     validation_tokens: Annotated[Size, _VALIDATION] = Field(
         0,
         ge=0,

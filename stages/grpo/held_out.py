@@ -1,20 +1,15 @@
 """Validation of a policy: the mean reward of its greedy answers to held-out prompts."""
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evals.episodes.play import Task, play
-from model.artifact.staging import write_text_atomic
 from model.hybrid import HybridLM
 from stages.common.rewards.rewards import Rewards
 from stages.grpo.config import GrpoConfig
 from stages.grpo.sampling import episode_settings, reward_figures
-
-_BEFORE = "before.json"
 
 
 class HeldOutPrompts:
@@ -50,13 +45,3 @@ class HeldOutPrompts:
             check=self._check,
         )
         return reward_figures(self._rewards.of(episodes), prefix="validation_")
-
-    def before(self, lm: HybridLM, run_dir: Path) -> dict[str, float]:
-        """Figures of the model that the run starts from, named `..._before`. Kept in `run_dir`, since a run that goes on has
-        no such model any more."""
-        kept = run_dir / _BEFORE
-        if not kept.exists():
-            measured = {f"{name}_before": value for name, value in self(lm, 0).items()}
-            write_text_atomic(kept, json.dumps(measured))
-        figures: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
-        return figures

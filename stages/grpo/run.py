@@ -56,9 +56,6 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
             config,
             check,
         )
-        before = held_out.before(lm, context.run_dir)
-        if before:
-            context.reporter.log(f"before the first step: reward {before['validation_reward_before']:.4f}")
         sampler = Sampler(lm, tokenizer, stop_ids, prompts, rewards, config, check)
         stream = RolloutStream(
             lm, reference, sampler, store, config, context.reporter, pad_id=tokenizer.pad_token_id or 0
@@ -85,7 +82,6 @@ def run(config: GrpoConfig, context: StageContext) -> StageResult:
             "tokens": loop.counters.tokens,
             "tok_per_s": loop.counters.tokens / loop.counters.seconds,
             **{name: last[name] for name in ("reward", "length", "truncated", "equal_groups", "gap")},
-            **before,
             **final,
         }
     )

@@ -26,6 +26,7 @@ from stages.common.training.objectives import B, Objective, StepBatch
 from stages.common.training.optimizer import build_optimizer
 from stages.common.training.settings import TrainingSettings
 from stages.common.training.steps import StepShape
+from stages.common.training.validation import figures_before
 
 B_co = TypeVar("B_co", bound=StepBatch, covariant=True)
 
@@ -71,7 +72,10 @@ class TrainingLoop(Generic[B]):
         self.seconds_saved_at = time.monotonic()
 
     def run(self) -> Mapping[str, float]:
-        """Train to the end; the validation's figures there. InterruptedRunError with the state saved."""
+        """Train to the end; the validation's figures there, and `..._before` with `validate_first`.
+
+        InterruptedRunError with the state saved.
+        """
         resumed = load_state(self.context.run_dir, self.lm, self.optimizer)
         if resumed is not None:
             self.counters = resumed
@@ -85,11 +89,16 @@ class TrainingLoop(Generic[B]):
             progress as bar,
         ):
             bar.update(self.counters.step)
+            before = (
+                figures_before(lambda: self._validate(0, log), self.context.run_dir)
+                if self.settings.validate_first
+                else {}
+            )
             while self.counters.step < self.shape.steps and self._step(log, bar):
                 pass
             final = self._validate(0, log)
             log.copy_to(self.context.staging)
-        return final
+        return {**before, **final}
 
     def _step(self, log: MetricsLog, bar: ProgressBar) -> bool:
         """One step; False if there is nothing to train on."""

@@ -70,6 +70,10 @@ class TrainingSettings(OptimizerSettings):
     validate_every: Annotated[Size, Panel("Validation")] = Field(
         0, ge=0, description="Steps between validations; 0 validates at the end alone."
     )
+    validate_first: Annotated[bool, Panel("Validation")] = Field(
+        False,
+        description="Also validate before the first step, as at the end; the figures are named ..._before.",
+    )
     validation_tokens: Annotated[Size, Panel("Validation")] = Field(
         0,
         ge=0,

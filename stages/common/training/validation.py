@@ -1,13 +1,16 @@
 """Held-out loss in nats a token and in bits per byte of text, which does not depend on the tokenizer."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.artifact.staging import write_text_atomic
 from model.hybrid import HybridLM
 from model.loss import IGNORED, token_cross_entropy
 from stages.common.data.text_tokenizer import token_byte_lengths
@@ -50,3 +53,18 @@ class HeldOut:
             return {}
         result = validate(lm, batches, self._byte_lengths)
         return {"validation_loss": result.loss, "validation_bits_per_byte": result.bits_per_byte}
+
+
+_BEFORE = "before.json"
+
+
+def figures_before(measure: Callable[[], Mapping[str, float]], run_dir: Path) -> dict[str, float]:
+    """Figures of the model that a run starts from, named `..._before`.
+
+    Kept in `run_dir`: a run that goes on has no such model any more.
+    """
+    kept = run_dir / _BEFORE
+    if not kept.exists():
+        write_text_atomic(kept, json.dumps({f"{name}_before": value for name, value in measure().items()}))
+    figures: dict[str, float] = json.loads(kept.read_text(encoding="utf-8"))
+    return figures

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ def test_the_same_settings_give_the_same_content(settings: Settings, tmp_path: P
     pretrain(settings, tmp_path / "a")
     pretrain(settings, tmp_path / "b")
     assert content_hash(tmp_path / "a") == content_hash(tmp_path / "b")
+
+
+def test_the_model_before_the_first_step_is_measured_and_the_run_stays_the_same(
+    settings: Settings, tmp_path: Path
+) -> None:
+    pretrain(settings, tmp_path / "plain")
+    metrics = pretrain(settings | {"validate_first": True}, tmp_path / "out").result.metrics
+    first, *_, last = [line for line in logged(tmp_path / "out") if "validation_loss" in line]
+    assert first["step"] == 0
+    assert metrics["validation_loss_before"] == first["validation_loss"]
+    assert metrics["validation_loss"] == last["validation_loss"]
+    assert metrics["validation_loss_before"] == pytest.approx(math.log(512), abs=0.3)  # fresh weights guess
+    assert content_hash(tmp_path / "out") == content_hash(tmp_path / "plain")
 
 
 def test_another_seed_gives_other_weights(settings: Settings, tmp_path: Path) -> None:
