@@ -252,6 +252,18 @@ class TestWholeText:
         )
 
 
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_without_tools_the_tags_of_calls_are_text(step: int) -> None:
+    text = 'r</think>a <TOOLCALL>[{"name": "f", "arguments": {}}]</TOOLCALL> b'
+    state = start(thinking=True, tools=False)
+    found: list[Event] = []
+    for at in range(0, len(text), step):
+        state, events = feed(state, text[at : at + step])
+        found += events
+    _, events = finish(state)
+    assert coalesce([*found, *events]) == (ReasoningDelta("r"), ContentDelta(text.partition("</think>")[2]))
+
+
 class TestLinearTime:
     """Counted rather than timed: what is held back is short, and appending copies each character few times."""
 

@@ -282,3 +282,22 @@ def test_ids_may_come_in_a_tensor_or_an_array() -> None:
     expected = Generator(lm).run([Request([5, 7, 9], 4)])[0].token_ids
     for ids in (torch.tensor([5, 7, 9]), torch.tensor([5, 7, 9]).numpy()):
         assert Generator(lm).run([Request(ids, 4)])[0].token_ids == expected  # type: ignore[arg-type]
+
+
+def test_likeliest_tokens_are_as_many_as_each_request_asks_for() -> None:
+    lm = randomized(MINIATURES["biases"])
+    prompt = prompts(lm)[4]
+    counts = (0, 3, 200)
+    found = Generator(lm).run(
+        [Request(prompt, 6, prompt_logprobs=True, top_logprobs=count) for count in counts]
+    )
+    for count, completion in zip(counts, found, strict=True):
+        expected = forward_logprobs(lm, prompt, completion)
+        told = min(count, lm.config.vocab_size)
+        assert [len(each) for each in completion.top_logprobs] == [told] * 6
+        for likely, row_V in zip(completion.top_logprobs, expected, strict=True):
+            assert [value for _, value in likely] == pytest.approx(row_V.topk(told).values.tolist(), abs=1e-5)
+        assert completion.prompt_top_logprobs is not None
+        assert [len(each) for each in completion.prompt_top_logprobs] == [0] + [told] * (len(prompt) - 1)
+    with pytest.raises(UsageError, match="top_logprobs is -1"):
+        Generator(lm).add(Request(prompt, 6, top_logprobs=-1))

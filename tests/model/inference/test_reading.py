@@ -50,6 +50,21 @@ def test_together_as_alone(name: str) -> None:
                 assert len(together.logprobs[prompt]) == len(prompt) - 1
 
 
+def test_likeliest_tokens_stand_with_the_scores() -> None:
+    lm = randomized(MINIATURES["biases"])
+    prompt = tuple(random_ids(lm.config, 40).tolist())
+    with torch.inference_mode():
+        reading = read(lm, [prompt], chunk=13, scored={prompt: 5})
+        expected_TV = lm(torch.tensor([prompt])).logits[0, :-1].log_softmax(-1)
+    assert len(reading.likely[prompt]) == len(prompt) - 1
+    for told, row_V, token, logprob in zip(
+        reading.likely[prompt], expected_TV, prompt[1:], reading.logprobs[prompt], strict=True
+    ):
+        assert [index for index, _ in told] == row_V.topk(5).indices.tolist()
+        assert [value for _, value in told] == pytest.approx(row_V.topk(5).values.tolist(), abs=1e-5)
+        assert dict(told).get(token, logprob) == logprob
+
+
 def test_rows_that_are_filled_up_go_on_filled_up() -> None:
     """Two ragged calls behind each other; no row is longer in both."""
     lm = randomized(MINIATURES["width-unlike-expand"])
