@@ -72,10 +72,15 @@ class EventStream(Response):
         try:
             async with asyncio.timeout_at(self._deadline):
                 await self._send_events(send)
+                await send(_END)
         except Exception as error:
-            async with asyncio.timeout(_FAREWELL):
-                await send(_event(api_error(error).body))
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
+            known = api_error(error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await send(_event(known.body))
+                    await send(_END)
+            if known.internal:
+                raise
 
     async def _send_events(self, send: Send) -> None:
         for chunk in [*self._call.opening(), *self._call.take(*self._first)]:
@@ -85,6 +90,9 @@ class EventStream(Response):
                 await send(_event(chunk))
         for chunk in self._call.closing():
             await send(_event(chunk))
+
+
+_END = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
 
 
 def _event(chunk: Chunk) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def make_app(
             return Response(status_code=499)  # nobody reads it
         except Exception as error:
             known = api_error(error)
-            if known.status_code == 500 and known.body["error"]["code"] == "internal_error":
+            if known.internal:
                 raise
             raise known from error
 

@@ -15,6 +15,7 @@ from stages.serve.engine import ClosedError, QueueFullError
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 RATE = "rate_limit_error"
+INTERNAL = "internal_error"
 
 
 class ApiError(HTTPException):
@@ -32,6 +33,11 @@ class ApiError(HTTPException):
     ) -> None:
         super().__init__(status, message, dict(headers) if headers else None)
         self.body = error_body(message, kind=kind, param=param, code=code)
+
+    @property
+    def internal(self) -> bool:
+        """A mistake of this program, which belongs into its log."""
+        return bool(self.body["error"]["code"] == INTERNAL)
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body, self.status_code, self.headers)
@@ -58,7 +64,7 @@ def api_error(error: BaseException) -> ApiError:
             return ApiError(400, _sentence(error))
         case TimeoutError():
             return ApiError(504, "the answer took too long", kind=SERVER, code="timeout")
-    return ApiError(500, f"internal error, {type(error).__name__}", kind=SERVER, code="internal_error")
+    return ApiError(500, f"internal error, {type(error).__name__}", kind=SERVER, code=INTERNAL)
 
 
 def install(app: FastAPI) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import uvicorn
 
@@ -67,9 +68,16 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def served_model(config: ServeConfig, lm: HybridLM) -> Served:
-    """What the API needs to know of the model."""
+def shared_tokenizer(config: ServeConfig, lm: HybridLM) -> Any:
+    """For several threads at a time: with neither truncation nor padding set, encoding changes nothing in it."""
     tokenizer = load_tokenizer(config.model, lm.config.vocab_size)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def served_model(config: ServeConfig, lm: HybridLM, tokenizer: Any) -> Served:
+    """What the API needs to know of the model."""
     return Served(
         name=config.name or config.model.resolve().name,
         tokenizer=tokenizer,
@@ -86,10 +94,10 @@ def served_model(config: ServeConfig, lm: HybridLM) -> Served:
 async def serve(config: ServeConfig, lm: HybridLM, listener: socket.socket, reporter: Reporter) -> None:
     """Answer requests until a signal comes, then what is going on, for `drain_seconds` at most. In a thread that gets no
     signals: until cancelled."""
-    served = served_model(config, lm)
-    engine_tokenizer = load_tokenizer(config.model, lm.config.vocab_size)  # used in the engine's thread alone
+    tokenizer = shared_tokenizer(config, lm)
+    served = served_model(config, lm, tokenizer)
     engine = Engine(
-        lambda: Generator(lm, engine_tokenizer, max_rows=config.slots, prefill_chunk=config.prefill_chunk),
+        lambda: Generator(lm, tokenizer, max_rows=config.slots, prefill_chunk=config.prefill_chunk),
         max_queue=config.max_queue,
         on_failure=lambda error: reporter.warn(f"what was being generated has failed: {error}"),
     )

@@ -22,7 +22,7 @@ Chunk = dict[str, Any]
 @dataclass(frozen=True)
 class Served:
     """One model. max_length: tokens of prompt and answer together; max_tokens: of an answer, None for no limit of its own;
-    max_choices: texts of one call. The tokenizer is used by one thread at a time, and not the engine's."""
+    max_choices: texts of one call."""
 
     name: str
     tokenizer: Any

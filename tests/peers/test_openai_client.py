@@ -321,6 +321,16 @@ def test_refusals(server: Running, settings: dict[str, Any], kind: Any, param: A
     server.wait_for(running=0, waiting=0)
 
 
+@pytest.mark.parametrize("prompt", [[], [448], [-1], "", ["x", [1]], [[]], {"a": 1}, [True], "x " * 400])
+def test_prompts_that_cannot_be_continued(server: Running, prompt: Any) -> None:
+    if prompt == "":  # a text from nothing
+        assert server.client().completions.create(model="tiny", prompt=prompt, max_tokens=2).choices[0].text
+        return
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.client().completions.create(model="tiny", prompt=prompt, max_tokens=2)
+    assert caught.value.message
+
+
 def test_harmless_fields_are_taken(server: Running) -> None:
     answer = server.client().chat.completions.create(
         model="tiny", messages=USER, max_tokens=2, user="me", metadata={"a": "b"}, store=False, frequency_penalty=0,
