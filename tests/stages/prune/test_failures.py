@@ -20,6 +20,7 @@ from model.errors import ArtifactError, PlanRefusedError, UsageError
 from model.loading import save
 from model.tokenizer import copy_tokenizer
 from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
+from tests.forked import Forked
 from tests.model.miniatures import miniature, randomized
 from tests.stages.common.data.helpers import story
 from tests.stages.prune.conftest import one_shape, stories
@@ -111,9 +112,8 @@ def test_a_model_that_is_cut_short_or_has_a_nan(settings: Settings, model: Path,
         assert not (tmp_path / "small").exists()
 
 
-def start(recipe: Path, out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "nano2cli", "prune", "--config", str(recipe), "-o", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+def start(recipe: Path, out: Path) -> Forked:
+    return Forked("prune", "--config", recipe, "-o", out)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def uninterrupted(model: Path, dataset: Path, tmp_path_factory: pytest.TempPathF
     return content_hash(out)
 
 
-def wait_for(pattern: str, folder: Path, process: "subprocess.Popen[str]") -> None:
+def wait_for(pattern: str, folder: Path, process: Forked) -> None:
     deadline = time.monotonic() + 300
     while process.poll() is None and not list(folder.glob(pattern)) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -181,8 +181,7 @@ def test_a_signal_in_a_trial_saves_it(recipe: Path, tmp_path: Path) -> None:
         prune(yaml.safe_load(recipe.read_text()), tmp_path / "small")
     process.send_signal(signal.SIGINT)
     assert process.wait(300) == 75
-    assert process.stderr is not None
-    assert "run the same command to continue" in process.stderr.read()
+    assert "run the same command to continue" in process.communicate()[1]
     assert list((tmp_path / "small.run").glob("trials/*/training/step-*"))
 
 
