@@ -13,6 +13,8 @@ from tests.stages.serve.running import Running, running
 
 PROMPTS = ["Once upon a time", "The old house", "x", "A girl who lived in the wood " * 3, "1 2 3"]
 LENGTHS = (3, 17, 40)
+ENDLESS = 900_000
+"""What a client asks for that leaves: only being cancelled ends it in the time of a test."""
 
 
 def settings(prompt: str, length: int) -> dict[str, Any]:
@@ -31,13 +33,13 @@ async def client(
         asked = dice.choice(PROMPTS), dice.choice(LENGTHS)
         what = dice.random()
         if what < 0.25:  # leaves while the answer is being streamed
-            stream = await api.completions.create(**settings(*asked), stream=True)
+            stream = await api.completions.create(**settings(asked[0], ENDLESS), stream=True)
             async for _ in stream:
                 if dice.random() < 0.3:
                     break
             await stream.close()
         elif what < 0.4:  # leaves while it waits
-            asking = asyncio.create_task(api.completions.create(**settings(*asked)))
+            asking = asyncio.create_task(api.completions.create(**settings(asked[0], ENDLESS)))
             await asyncio.sleep(dice.random() * 0.1)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
@@ -75,11 +77,12 @@ def crowd(server: Running, clients: int, seconds: float) -> None:
     )
 
 
-def test_a_few_clients(server: Running) -> None:
-    crowd(server, clients=8, seconds=3)
+def test_a_few_clients(model: Path) -> None:
+    with running(model, name="tiny", slots=3, max_queue=20, max_length="1M") as server:
+        crowd(server, clients=8, seconds=3)
 
 
 @pytest.mark.slow
 def test_fifty_clients(model: Path) -> None:
-    with running(model, name="tiny", slots=8, max_queue=100) as server:
+    with running(model, name="tiny", slots=8, max_queue=100, max_length="1M") as server:
         crowd(server, clients=50, seconds=30)

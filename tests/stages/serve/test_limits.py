@@ -16,13 +16,14 @@ from model.loading import load
 from tests.stages.serve.running import PATIENCE, Running, running, until
 
 CHAT = {"messages": [{"role": "user", "content": "Once"}], "max_tokens": 4, "temperature": 0}
-LONG: dict[str, Any] = {"prompt": "Once", "max_tokens": 5000, "temperature": 0}
+LONG: dict[str, Any] = {"prompt": "Once", "max_tokens": 900_000, "temperature": 0}
+"""Takes longer than any test waits, so that only being cancelled ends it."""
 
 
 @pytest.fixture(scope="module")
 def guarded(model: Path) -> Iterator[Running]:
-    settings = {"slots": 2, "max_queue": 2, "max_body": "20kB", "max_length": 6000, "api_key": "sesame"}
-    with running(model, name="tiny", request_seconds=60, **settings) as serving:
+    settings = {"slots": 2, "max_queue": 2, "max_body": "20kB", "max_length": "1M", "api_key": "sesame"}
+    with running(model, name="tiny", request_seconds=1000, **settings) as serving:
         yield serving
 
 
@@ -151,20 +152,16 @@ def connection(server: Running, body: bytes) -> socket.socket:
 
 
 def test_an_answer_that_takes_too_long(model: Path) -> None:
-    with running(model, name="tiny", slots=1, max_length=100_000, request_seconds=1) as server:
+    with running(model, name="tiny", slots=1, max_length="1M", request_seconds=1) as server:
         with pytest.raises(openai.InternalServerError) as caught:
-            server.client().completions.create(model="tiny", **{**LONG, "max_tokens": 90_000})
+            server.client().completions.create(model="tiny", **LONG)
         assert (caught.value.status_code, caught.value.code, caught.value.type) == (
             504,
             "timeout",
             "server_error",
         )
         with pytest.raises(openai.APIError, match="took too long"):
-            list(
-                server.client().completions.create(
-                    model="tiny", stream=True, **{**LONG, "max_tokens": 90_000}
-                )
-            )
+            list(server.client().completions.create(model="tiny", stream=True, **LONG))
         with connection(server, b"x" * 10) as raw:  # a body that does not come
             raw.recv(1)
         head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"
