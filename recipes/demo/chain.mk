@@ -18,8 +18,6 @@ PARTS := tokenizer text longqa long errands sloppy instructions reward $(MODELS)
 ARTIFACTS := $(PARTS:%=$(DEMO)/%/nano2.json) $(EVALUATIONS)
 DEMO_TEXT := $(wildcard recipes/cpu/data/*.jsonl.gz recipes/demo/data/*.jsonl.gz)
 
-TASKS := $(wildcard evals/tasks/*.yaml evals/data/*.jsonl)
-
 # An artifact is whole or absent: make must not delete one whose command was killed behind its last step.
 .PRECIOUS: $(ARTIFACTS)
 .PHONY: chain
@@ -61,7 +59,7 @@ $(DEMO)/pruned/nano2.json: $(RECIPES)/pruned.yaml $(DEMO)/sft3/nano2.json $(DEMO
 	$(NANO2) prune --config $< -o $(@D) --overwrite
 
 $(DEMO)/distilled/nano2.json: $(RECIPES)/distilled.yaml $(DEMO)/pruned/nano2.json $(DEMO)/sft3/nano2.json \
-		$(DEMO)/text/nano2.json $(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json
+		$(DEMO)/long/nano2.json $(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json
 	$(NANO2) distill --config $< -o $(@D) --overwrite
 
 $(DEMO)/dpo/nano2.json: $(RECIPES)/dpo.yaml $(DEMO)/distilled/nano2.json $(DEMO)/errands/nano2.json
@@ -71,7 +69,7 @@ $(DEMO)/grpo/nano2.json: $(RECIPES)/grpo.yaml $(DEMO)/dpo/nano2.json $(DEMO)/err
 	$(NANO2) grpo --config $< -o $(@D) --overwrite
 
 $(DEMO)/repaired/nano2.json: $(RECIPES)/repaired.yaml $(DEMO)/grpo/nano2.json $(DEMO)/sft1/nano2.json \
-		$(DEMO)/text/nano2.json $(DEMO)/instructions/nano2.json
+		$(DEMO)/long/nano2.json $(DEMO)/instructions/nano2.json
 	$(NANO2) distill --config $< -o $(@D) --overwrite
 
 $(DEMO)/reward/nano2.json: $(RECIPES)/reward.yaml $(DEMO)/sft1/nano2.json $(DEMO)/instructions/nano2.json
@@ -84,7 +82,7 @@ $(DEMO)/merged/nano2.json: $(RECIPES)/merged.yaml $(DEMO)/repaired/nano2.json $(
 		$(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json
 	$(NANO2) merge --config $< -o $(@D) --overwrite
 
-$(EVALUATIONS): $(DEMO)/%-eval/nano2.json: $(RECIPES)/eval.yaml $(DEMO)/%/nano2.json $(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json $(TASKS)
+$(EVALUATIONS): $(DEMO)/%-eval/nano2.json: $(RECIPES)/eval.yaml $(DEMO)/%/nano2.json $(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json
 	$(NANO2) eval --config $< -m $(DEMO)/$* -o $(@D) --overwrite
 
 $(DEMO)/comparison.json: $(DEMO)/distilled-eval/nano2.json $(DEMO)/merged-eval/nano2.json

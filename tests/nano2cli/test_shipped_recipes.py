@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 STAGE_RECIPES = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "experiments")
 
-CHAINS = [path for path in STAGE_RECIPES if path.parent.name in ("cpu", "nano2")]
+CHAINS = [path for path in STAGE_RECIPES if path.parent.name in ("cpu", "demo", "nano2")]
 
 CHAIN = RECIPES / "nano2" / "chain.sh"
 

@@ -31,16 +31,11 @@ class Measure:
     better: Literal["higher", "lower"]
 
 
-_ERRANDS, _INSTRUCTIONS, _TEXT = (
-    "errands/test/right",
-    "instructions/test/right",
-    "nano2_wikitext2/bits_per_byte",
-)
+_ERRANDS, _INSTRUCTIONS = "errands/test/right", "instructions/test/right"
 
 
 def _evaluated(name: str, stage: str, figure: str, metric: str, before: str, after: str) -> Measure:
-    better: Literal["higher", "lower"] = "lower" if metric == _TEXT else "higher"
-    return Measure(name, stage, figure, (f"{before}-eval", metric), (f"{after}-eval", metric), better)
+    return Measure(name, stage, figure, (f"{before}-eval", metric), (f"{after}-eval", metric), "higher")
 
 
 def _own(name: str, stage: str, figure: str, metric: str, better: Literal["higher", "lower"]) -> Measure:

@@ -22,7 +22,7 @@ _SIZES: dict[str, dict[str, Any]] = {  # None: the setting is left out
     "instructions": {"train": 60, "dev": 6, "test": 6},
     "base": {"tokens": "20k", "warmup_tokens": "2k"},
     "base-long": {"tokens": "8k"},
-    "pruned": {"samples": 8, "layer_samples": 4, "distill_tokens": "2k", "parameters": "400k"},
+    "pruned": {"samples": 8, "layer_samples": 4, "distill_tokens": "2k"},
     "distilled": {"tokens": "8k"},
     "repaired": {"tokens": "8k"},
     "grpo": {"steps": 3, "prompts": 2, "samples": 2, "max_tokens": 16},
