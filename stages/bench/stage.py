@@ -2,6 +2,7 @@
 
 from stages.bench.cpu.config import CpuBenchConfig
 from stages.bench.eval.config import EvalBenchConfig
+from stages.bench.serve.config import ServeBenchConfig
 from stages.common.stage import Stage
 
 CPU = Stage(name="bench cpu", kind=None, config=CpuBenchConfig, run="stages.bench.cpu.run:run")
@@ -12,3 +13,4 @@ EVAL = Stage(
     run="stages.bench.eval.run:run",
     before="evals.quiet:prepare",
 )
+SERVE = Stage(name="bench serve", kind="bench", config=ServeBenchConfig, run="stages.bench.serve.run:run")
