@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NoReturn
@@ -17,7 +18,9 @@ from stages.common.stage import load_target
 class Forked:
     """As far as it goes, a `subprocess.Popen` of `nano2 ARGUMENTS` with text in pipes."""
 
-    def __init__(self, *arguments: object, cwd: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.stdout, self.stderr = TemporaryFile("w+"), TemporaryFile("w+")  # noqa: SIM115
         self.returncode: int | None = None
         _import_what_runs(list(map(str, arguments)))
@@ -25,9 +28,9 @@ class Forked:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            self._run(list(map(str, arguments)), cwd)
+            self._run(list(map(str, arguments)), cwd, environment or {})
 
-    def _run(self, arguments: list[str], cwd: Path | None) -> NoReturn:
+    def _run(self, arguments: list[str], cwd: Path | None, environment: Mapping[str, str]) -> NoReturn:
         """The child's life. Whatever happens, it never returns into the tests."""
         code: object = 1
         try:
@@ -38,6 +41,7 @@ class Forked:
                 signal.signal(
                     number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 )
+            os.environ.update(environment)
             if cwd is not None:
                 os.chdir(cwd)
             sys.argv = ["nano2", *arguments]

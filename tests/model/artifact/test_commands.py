@@ -14,14 +14,15 @@ import pytest
 
 from model.artifact.hashing import content_hash, short_hash
 from model.artifact.provenance import read_provenance
+from tests.forked import Forked
 from tests.model.artifact.chain import make_chain
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 def nano2(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nano2cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, check=False)
+    process = Forked(*arguments, cwd=cwd, environment=ENVIRONMENT)
+    return subprocess.CompletedProcess(arguments, process.wait(), *process.communicate())
 
 
 def json_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

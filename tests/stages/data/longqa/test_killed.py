@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+from tests.forked import Forked
 from tests.stages.common.data.helpers import write_jsonl
 from tests.stages.data.longqa.conftest import chronicle
 from tests.stages.data.longqa.server import Answer, Endpoint, error, good_pair
@@ -16,7 +15,7 @@ from tests.stages.data.longqa.server import Answer, Endpoint, error, good_pair
 ROOT = Path(__file__).parents[4]
 
 
-def _start(folder: Path, tokenizer: Path, endpoint: Endpoint) -> subprocess.Popen[str]:
+def _start(folder: Path, tokenizer: Path, endpoint: Endpoint) -> Forked:
     flags = {
         "data": "d.jsonl",
         "tokenizer": tokenizer,
@@ -32,22 +31,13 @@ def _start(folder: Path, tokenizer: Path, endpoint: Endpoint) -> subprocess.Pope
         "concurrency": 2,
     }
     arguments = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")
-    } | {"COLUMNS": "120"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "nano2cli", "data", "longqa", *arguments, "--json"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment = {"NO_PROXY": "*", "no_proxy": "*", "COLUMNS": "120"}
+    return Forked("data", "longqa", *arguments, "--json", cwd=folder, environment=environment)
 
 
-def _finish(process: "subprocess.Popen[str]") -> tuple[int, dict[str, Any], str]:
+def _finish(process: Forked) -> tuple[int, dict[str, Any], str]:
     stdout, stderr = process.communicate(timeout=60)
-    return process.returncode, json.loads(stdout.splitlines()[-1]), stderr
+    return process.wait(), json.loads(stdout.splitlines()[-1]), stderr
 
 
 def test_a_killed_run_is_continued_and_asks_for_nothing_twice(
