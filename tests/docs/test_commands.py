@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from click.exceptions import Exit
+from typer import TyperException
 
+from model.errors import UsageError
 from nano2cli.app import main
 from nano2cli.plan_chain import parse_command
 from tests.docs.commands import PAGES, ROOT, SHELL, Line, blocks, lines, nano2_commands, without_assignments
@@ -43,6 +45,20 @@ def test_a_command_parses(line: Line, words: list[str], monkeypatch: pytest.Monk
     stage, _, flags = parse_command(words)
     if stage.kind is not None and not flags.get("plan"):
         assert flags["out"] is not None, "-o is missing"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nano2 pretrain --token 5",
+        "nano2 eval -m m --tasks t --repeats x",
+        "nano2 sft -m m -d d ...",
+        "nano2 trian",
+    ],
+)
+def test_a_command_that_is_none_is_found(command: str) -> None:
+    with pytest.raises((UsageError, TyperException)):
+        parse_command(command.split())
 
 
 @pytest.mark.parametrize("line", lines(), ids=lambda line: line.name)

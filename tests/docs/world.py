@@ -323,12 +323,13 @@ MADE_BY = {
 
 @cache
 def _made_anywhere() -> dict[str, str]:
-    """What the commands of the docs and the recipes' own comments write, and with which stage."""
+    """What the commands of the docs write, and with which stage."""
     return {
         str(flags["out"]): stage.name
         for _, words in nano2_commands()
         if "-o" in words
         for stage, _, flags in [parse_command(words)]
+        if "out" in flags  # a bench has it among its settings
     }
 
 
