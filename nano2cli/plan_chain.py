@@ -119,6 +119,18 @@ def main() -> int:
     return 0
 
 
+def _shown(name: str, value: Any) -> str:
+    from stages.common.sizes import format_bytes, format_size
+
+    if value is None:
+        return "-"
+    if name.endswith("_bytes"):
+        return format_bytes(value)
+    if name == "tokens":
+        return format_size(int(float(f"{value:.3g}")))
+    return f"{value:.3g}" if name in ("flops", "days") else str(value)
+
+
 def _write(rows: list[Row], arguments: argparse.Namespace, days: float) -> None:
     from stages.common.cluster import H200
     from stages.common.results import write_result
@@ -131,7 +143,10 @@ def _write(rows: list[Row], arguments: argparse.Namespace, days: float) -> None:
             "flops": float(f"{sum(float(row['flops'] or 0) for row in rows):.4g}"),
             "devices": arguments.devices,
         },
-        rows=rows,
+        rows=[
+            {"table": "chain"} | row | {name: _shown(name, row[name]) for name in ("tokens", "flops")}
+            for row in rows
+        ],
         device={"type": "assumed", "name": H200.name, "count": arguments.devices},
     )
 
@@ -139,22 +154,12 @@ def _write(rows: list[Row], arguments: argparse.Namespace, days: float) -> None:
 def _show(rows: list[Row], devices: int, days: float) -> None:
     from rich.console import Console
 
-    from stages.common.sizes import format_bytes, format_size
     from stages.common.tables import lay_out
-
-    def shown(name: str, value: Any) -> str:
-        if value is None:
-            return "-"
-        if name.endswith("_bytes"):
-            return format_bytes(value)
-        if name == "tokens":
-            return format_size(int(float(f"{value:.3g}")))
-        return f"{value:.3g}" if name in ("flops", "days") else str(value)
 
     labels = {"devices_per_row": "of them a row", "device_bytes": "memory each", "flops": "FLOPs"}
     title = assumption(devices)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    table = lay_out(rows, list(rows[0]), label=lambda name: labels.get(name, name), shown=shown, title=title)
+    table = lay_out(rows, list(rows[0]), label=lambda name: labels.get(name, name), shown=_shown, title=title)
     console.print(table)
     console.print(f"{days:.1f} days in all. Data and merges take CPUs; what has no plan has no figures.")
 

@@ -9,6 +9,7 @@ import pytest
 from model.errors import UsageError
 from nano2cli.plan_chain import Row, assumption, chain_commands, parse_command, plan_rows
 from stages.common.cluster import FILLED, H200
+from stages.common.results import read_result
 from tests.nano2cli.conftest import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +69,15 @@ def test_every_command_has_a_line_and_those_of_gpus_are_whole(planned: dict[str,
         assert 1 <= devices <= 1024
         assert isinstance(days, float)
         assert days > 0
+
+
+def test_the_result_file_has_these_figures(planned: dict[str, Row]) -> None:
+    """Written again by its command when a recipe or a plan changes."""
+    written = read_result(ROOT / "docs" / "results" / "plan-nano2.json").table("chain")
+    same = ("makes", "devices", "devices_per_row", "device_bytes", "days")
+    assert [[row[name] for name in same] for row in written] == [
+        [row[name] for name in same] for row in planned.values()
+    ]
 
 
 def test_long_rows_are_split_over_devices(planned: dict[str, Row]) -> None:
