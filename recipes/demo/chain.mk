@@ -25,7 +25,7 @@ DEMO_TEXT := $(wildcard recipes/cpu/data/*.jsonl.gz recipes/demo/data/*.jsonl.gz
 # Lists what lies on the longest path first, so that it is begun first.
 chain: $(PARTS:%=$(DEMO)/%/nano2.json) $(EVALUATIONS) $(REPORT)
 
-$(DEMO)/tokenizer/nano2.json: $(RECIPES)/tokenizer.yaml $(DEMO_TEXT)
+$(DEMO)/tokenizer/nano2.json: $(RECIPES)/tokenizer.yaml $(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json $(DEMO_TEXT)
 	$(NANO2) data tokenizer --config $< -o $(@D) --overwrite
 
 $(DEMO)/text/nano2.json: $(RECIPES)/text.yaml $(DEMO)/tokenizer/nano2.json $(DEMO_TEXT)

@@ -63,7 +63,7 @@ MEASURES: tuple[Measure, ...] = (
     _evaluated("sft3", "sft3", _RIGHT, _ERRANDS, "sft2", "sft3"),
     _evaluated("sft3_instructions", "sft3", _FOLLOWED, _INSTRUCTIONS, "sft2", "sft3"),
     Measure(
-        "pruned_parameters", "pruned", "parameters", ("sft3", "parameters"), ("pruned", "parameters"), "lower"
+        "pruned_parameters", "pruned", "parameters", ("sft3", "parameters"), ("pruned", "params"), "lower"
     ),
     _evaluated("pruned", "pruned", _RIGHT, _ERRANDS, "sft3", "pruned"),
     _evaluated("distilled", "distilled", _RIGHT, _ERRANDS, "pruned", "distilled"),
@@ -78,7 +78,14 @@ MEASURES: tuple[Measure, ...] = (
         "lower",
     ),
     _evaluated("repaired_instructions", "repaired", _FOLLOWED, _INSTRUCTIONS, "grpo", "repaired"),
-    _own("reward", "reward", "held-out pairs ranked right", "validation_accuracy", "higher"),
+    Measure(  # a fresh score head gives all answers the same score; guessing ranks half of the pairs right
+        "reward",
+        "reward",
+        "held-out pairs ranked right, from chance",
+        0.5,
+        ("reward", "validation_accuracy"),
+        "higher",
+    ),
     _own("rlhf", "rlhf", "the reward model's mean score of held-out answers", "validation_reward", "higher"),
     _evaluated("rlhf_instructions", "rlhf", _FOLLOWED, _INSTRUCTIONS, "repaired", "rlhf"),
     _evaluated("merged", "merged", f"{_RIGHT}, from before RLHF", _ERRANDS, "repaired", "merged"),
@@ -148,9 +155,9 @@ def stage_rows(chain: Chain) -> list[dict[str, Cell]]:
         {
             "artifact": name,
             "stage": each.stage,
-            "parameters": _number(each.metrics.get("parameters")),
+            "parameters": _number(each.metrics.get("parameters", each.metrics.get("params"))),
             "tokens": _number(each.metrics.get("tokens")),
-            "tok_per_s": _number(each.metrics.get("tok_per_s")),
+            "tok_per_s": _number(each.metrics.get("tok_per_s")) if "tokens" in each.metrics else None,
             "seconds": round(each.seconds, 1),
             "content_hash": each.content_hash,
         }

@@ -1,4 +1,4 @@
-"""report.html of a chain, one self-contained file: where its last model comes from, what each stage changed, what it took."""
+"""report.html of a chain, in one file: where its last model comes from, what each stage changed, what it took."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -93,9 +93,9 @@ def _time(chain: Chain) -> Iterable[Section]:
     rows = stage_rows(chain)
     seconds = {name: each.seconds for name, each in chain.provenances.items()}
     rates = {str(row["artifact"]): row["tok_per_s"] for row in rows}
+    total, longest = sum(seconds.values()), chain.longest_path()
     note = (
-        f"{sum(seconds.values()):.0f} seconds in all, {chain.longest_path():.0f} on the longest path. The start of each process, "
-        "some seconds, comes on top."
+        f"{total:.0f} seconds in all, {longest:.0f} on the longest path. The starts of processes come on top."
     )
     shown = [{**row, "content_hash": short_hash(str(row["content_hash"]))} for row in rows]
     plot = time_bars(seconds, {name: rate for name, rate in rates.items() if isinstance(rate, int | float)})

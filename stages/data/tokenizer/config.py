@@ -21,6 +21,10 @@ class TokenizerConfig(StageConfig):
     data: SourcePaths = Field(
         description="Text: .txt, .jsonl, .parquet (or .gz), a directory, or a glob pattern."
     )
+    chats: tuple[InputPath, ...] = Field(
+        (),
+        description="Chat jsonl whose words the tokenizer shall know, too: what is said, thought and called.",
+    )
     vocab_size: Size = Field(
         131_072,
         ge=SMALLEST_VOCABULARY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from tokenizers import Tokenizer
 
@@ -12,6 +13,7 @@ from stages.common.data.documents import read_documents
 from stages.common.data.sources import Source, resolve_sources
 from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext, StageResult
+from stages.data.tokenizer.chats import chat_texts
 from stages.data.tokenizer.config import TokenizerConfig
 from stages.data.tokenizer.training import save_tokenizer, train_tokenizer
 
@@ -60,7 +62,8 @@ def run(config: TokenizerConfig, context: StageContext) -> StageResult:
     corpus = [Passages(source, config.text_field, hold_out=config.validation is None) for source in sources]
     with context.reporter.progress("reading text and merging", total=None, unit="B") as bar:
         tokenizer = train_tokenizer(
-            (text for part in corpus for text in part.training(bar)), config.vocab_size
+            chain(chain.from_iterable(part.training(bar) for part in corpus), chat_texts(config.chats)),
+            config.vocab_size,
         )
     trained_bytes = sum(part.trained_bytes for part in corpus)
     if not trained_bytes:

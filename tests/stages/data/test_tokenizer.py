@@ -174,6 +174,31 @@ def test_errors_of_reading_pass_through_the_trainer(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_it_knows_the_words_of_chats(corpus: Path, tmp_path: Path) -> None:
+    call = {"function": {"name": "zwick", "arguments": '{"person": "Qorval"}'}}
+    turn = {
+        "role": "assistant",
+        "content": "Xylofant.",
+        "reasoning_content": "Ombrekkin it is.",
+        "tool_calls": [call],
+    }
+    chat = {"messages": [{"role": "user", "content": "Ask Qorval."}, turn]}
+    (tmp_path / "chats.jsonl").write_text((json.dumps(chat) + "\n") * 200)
+    given = {"data": [str(corpus)], "vocab_size": 700}
+    _run(tmp_path / "plain", **given)
+    _run(tmp_path / "chats", **given, chats=[str(tmp_path / "chats.jsonl")])
+    pieces = {}
+    for name in ("plain", "chats"):
+        backend = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
+        words = (" Qorval", "Qorval", "Xylofant", "Ombrekkin", "zwick")
+        pieces[name] = [len(backend.encode(word, add_special_tokens=False).ids) for word in words]
+    assert pieces["chats"] == [1, 1, 1, 1, 1]
+    assert min(pieces["plain"]) > 1
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": []}) + "\n")
+    with pytest.raises(ArtifactError, match=r"chats\.jsonl line 1"):
+        _run(tmp_path / "broken", **given, chats=[str(tmp_path / "chats.jsonl")])
+
+
 def test_settings_that_make_no_sense(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="288"):
         TokenizerConfig(data=[str(corpus)], vocab_size=287)
