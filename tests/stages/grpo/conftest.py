@@ -45,9 +45,14 @@ def question(number: int) -> dict[str, Any]:
 
 @pytest.fixture
 def settings(model: Path, tmp_path: Path) -> Settings:
+    return settings_in(tmp_path, model)
+
+
+def settings_in(folder: Path, model: Path) -> Settings:
+    """Of a short run; its prompts are written to the folder."""
     return {
         "model": str(model),
-        "data": [str(write(tmp_path / "prompts.jsonl", [question(number) for number in range(7)]))],
+        "data": [str(write(folder / "prompts.jsonl", [question(number) for number in range(7)]))],
         "rewards": [
             {"kind": "grader", "part": "prompt_strict"},
             {"kind": "length", "max_tokens": 8, "buffer": 8},
@@ -69,12 +74,14 @@ def grpo(settings: Settings) -> Grpo:
     """Run the stage with other settings."""
 
     def run(out: Path, reporter: QuietReporter | None = None, **changes: Any) -> StageOutcome:
-        config = STAGE.config.model_validate(settings | changes)
-        return run_stage(
-            STAGE, config, out=out, reporter=reporter or QuietReporter(), command=["nano2", "grpo"]
-        )
+        return run_grpo(settings | changes, out, reporter)
 
     return run
+
+
+def run_grpo(settings: Settings, out: Path, reporter: QuietReporter | None = None) -> StageOutcome:
+    config = STAGE.config.model_validate(settings)
+    return run_stage(STAGE, config, out=out, reporter=reporter or QuietReporter(), command=["nano2", "grpo"])
 
 
 def logged(out: Path) -> list[dict[str, Any]]:

@@ -29,8 +29,8 @@ def bandit(settings: Settings, tmp_path: Path) -> Settings:
         "max_tokens": 1,
         "prompts": 1,
         "samples": 64,
-        "seq_len": 1024,
-        "micro_batch": 1,
+        "seq_len": 256,
+        "micro_batch": 16,
         "weight_decay": 0.0,
     }
 
@@ -45,7 +45,7 @@ def probabilities(directory: Path) -> torch.Tensor:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"steps": 24, "learning_rate": 6e-3},
         pytest.param({"baseline": "leave-one-out", "normalize": False}, marks=pytest.mark.slow),
         pytest.param({"updates": 2, "aggregation": "sequence"}, marks=pytest.mark.slow),
     ],

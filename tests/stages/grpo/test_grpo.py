@@ -18,7 +18,7 @@ from stages.common.training.checkpoint import saved_states
 from stages.common.training.loop import TrainingLoop
 from stages.grpo import sampling
 from stages.grpo.store import RolloutStore
-from tests.stages.grpo.conftest import Grpo, Settings, logged, question, write
+from tests.stages.grpo.conftest import Grpo, Settings, logged, question, run_grpo, settings_in, write
 
 
 def test_a_reward_that_no_sample_has_is_no_figure() -> None:
@@ -71,7 +71,8 @@ def test_a_run_logs_what_there_is_to_know(grpo: Grpo, tmp_path: Path) -> None:
 
 def test_the_reward_rises(grpo: Grpo, tmp_path: Path) -> None:
     brief = [{"kind": "length", "max_tokens": 4, "buffer": 4}]
-    grpo(tmp_path / "out", rewards=brief, steps=20, samples=16, max_tokens=4, learning_rate=1e-2)
+    learning: Settings = {"steps": 20, "samples": 16, "micro_batch": 16, "learning_rate": 1e-2}
+    grpo(tmp_path / "out", rewards=brief, max_tokens=4, **learning)
     rewards = [line["reward_length"] for line in logged(tmp_path / "out")]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.3  # it learns to be brief
 
@@ -105,20 +106,32 @@ def killed(monkeypatch: pytest.MonkeyPatch, killed_at: int, save_at: tuple[int, 
             yield
 
 
+THREE_UPDATES: Settings = {"updates": 3, "steps": 7, "resample": 1, "kl": 0.01}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with three updates on each batch, and prompts replaced."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_grpo(settings_in(folder, model) | THREE_UPDATES, folder / "out")
+    return folder / "out"
+
+
 @pytest.mark.parametrize(("save_at", "killed_at"), [((), 2), ((1,), 2), ((2,), 5), ((1, 4), 5)])
 def test_a_killed_run_continues_to_the_same_weights(
-    grpo: Grpo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_at: tuple[int, ...], killed_at: int
+    grpo: Grpo,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    save_at: tuple[int, ...],
+    killed_at: int,
 ) -> None:
-    """Three updates on each batch, prompts replaced, states saved here and there, killed at any place."""
-    changes: Settings = {"updates": 3, "steps": 7, "resample": 1, "kl": 0.01}
-    grpo(tmp_path / "whole", **changes)
+    """States saved here and there, killed at any place."""
     with killed(monkeypatch, killed_at, save_at):
-        grpo(tmp_path / "parts", **changes)
-    grpo(tmp_path / "parts", **changes)
-    assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")
-    assert (tmp_path / "parts" / "rollouts.jsonl").read_text() == (
-        tmp_path / "whole" / "rollouts.jsonl"
-    ).read_text()
+        grpo(tmp_path / "parts", **THREE_UPDATES)
+    grpo(tmp_path / "parts", **THREE_UPDATES)
+    assert content_hash(tmp_path / "parts") == content_hash(undisturbed)
+    assert (tmp_path / "parts" / "rollouts.jsonl").read_text() == (undisturbed / "rollouts.jsonl").read_text()
 
 
 def test_an_interruption_is_heeded_while_episodes_are_played(
@@ -297,7 +310,7 @@ def test_validation_by_held_out_prompts(grpo: Grpo, tmp_path: Path) -> None:
     held_out = write(tmp_path / "dev.jsonl", [question(number) for number in range(20, 25)])
     outcome = grpo(tmp_path / "out", validation=[str(held_out)], validate_every=2, validation_tokens=16)
     lines = [line for line in logged(tmp_path / "out") if "validation_reward" in line]
-    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
     assert outcome.result.metrics["validation_reward"] == lines[-1]["validation_reward"]
 
 
@@ -310,6 +323,7 @@ def test_the_reward_before_the_first_step_is_of_the_model_that_was_given(
         "rewards": [{"kind": "length", "max_tokens": 4, "buffer": 4}],
         "steps": 20,
         "samples": 16,
+        "micro_batch": 16,
         "max_tokens": 4,
         "learning_rate": 1e-2,
     }
