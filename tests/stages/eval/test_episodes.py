@@ -1,14 +1,12 @@
 """`nano2 eval` of errands at the desk: stopped in the middle and run again, it is the evaluation that was not stopped."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from stages.common.reporter import QuietReporter
 from tests.evals.episodes.desk import ERRANDS, chat_file, desk_model, line
+from tests.forked import Forked
 from tests.stages.eval.test_eval import run
 from tests.stages.eval.test_interruption import content_hash, wait_for_lines
 
@@ -27,27 +25,7 @@ def test_killed_and_continued(tokenizer_directory: Path, tmp_path: Path) -> None
     model = desk_model(tokenizer_directory, tmp_path / "desk", ERRANDS)
     lines = chat_file(tmp_path / "errands.jsonl", *[line(f"Errand {n}", thinking=False) for n in range(15)])
     out, answers = tmp_path / "out", tmp_path / "out.run" / "answers"
-    process = subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "nano2cli",
-                "eval",
-                "-m",
-                str(model),
-                "--tasks",
-                str(lines),
-                "-o",
-                str(out),
-            ),
-            *FLAGS,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    process = Forked("eval", "-m", model, "--tasks", lines, "-o", out, *FLAGS)
     wait_for_lines(answers, 3, process)
     process.kill()
     process.communicate()

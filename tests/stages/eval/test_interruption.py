@@ -18,6 +18,7 @@ from stages.common.reporter import QuietReporter
 from stages.eval.config import EvalConfig
 from stages.eval.stage import STAGE
 from tests.evals.scripted import END, scripted_model
+from tests.forked import Forked
 from tests.stages.eval.test_eval import run
 
 CHATTER = {
@@ -52,7 +53,7 @@ def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def start(model: Path, out: Path) -> "subprocess.Popen[str]":
+def start(model: Path, out: Path) -> Forked:
     flags = [
         *("--tasks", ",".join(SETTINGS["tasks"]), "--limit", "24", "--repeats", "2", "--apply-chat-template"),
         *(
@@ -67,14 +68,10 @@ def start(model: Path, out: Path) -> "subprocess.Popen[str]":
         ),
         *("--seed", "5", "--json"),
     ]
-    command = [sys.executable, "-m", "nano2cli", "eval", "-m", str(model), "-o", str(out), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return Forked("eval", "-m", model, "-o", out, *flags)
 
 
-def wait_for_lines(path: Path, count: int, process: "subprocess.Popen[str]") -> None:
+def wait_for_lines(path: Path, count: int, process: Forked) -> None:
     deadline = time.monotonic() + 90
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, process.communicate()

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from model.artifact.hashing import content_hash
 from model.errors import UsageError
+from tests.forked import Forked
 from tests.stages.merge.helpers import make_model, merge
 
 
@@ -24,20 +23,11 @@ def large(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -
     return one, other
 
 
-def start(models: tuple[Path, Path], out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "nano2cli", "merge", "--method", "slerp", "-o", str(out), "--json"]
-    for model in models:
-        command += ["-m", str(model)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def start(models: tuple[Path, Path], out: Path) -> Forked:
+    return Forked("merge", "--method", "slerp", "-o", out, "--json", "-m", models[0], "-m", models[1])
 
 
-def wait_until_it_writes(folder: Path, process: "subprocess.Popen[str]") -> None:
+def wait_until_it_writes(folder: Path, process: Forked) -> None:
     """What a killed one has left does not count."""
     deadline = time.monotonic() + 90
     pattern = f"out.tmp-{process.pid}_*/model.safetensors"

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from model.errors import UsageError
 from stages.common.reporter import QuietReporter
 from stages.merge.config import MergeConfig
 from stages.merge.stage import STAGE
+from tests.forked import Forked
 from tests.stages.eval.test_eval import run as evaluate
 from tests.stages.merge.helpers import merge
 
@@ -114,16 +114,9 @@ def test_the_plan_has_documents_and_the_memory_of_an_evaluation(a: Path, b: Path
     assert plan.sections["Memory"]["weights_bytes"] == plan.sections["Files"]["written_bytes"]
 
 
-def start(a: Path, b: Path, out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "nano2cli", "merge", "-m", str(a), "-m", str(b), "-o", str(out)]
-    command += ["--alphas", "0,0.25,0.5,1", "--tasks", "nano2_piqa,nano2_arc_easy", "--limit", "25"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def start(a: Path, b: Path, out: Path) -> Forked:
+    sweep = ["--alphas", "0,0.25,0.5,1", "--tasks", "nano2_piqa,nano2_arc_easy", "--limit", "25"]
+    return Forked("merge", "-m", a, "-m", b, "-o", out, *sweep)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
