@@ -36,7 +36,7 @@ def teacher(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "data": [str(packed)],
             "preset": "tiny",
-            "tokens": 120 * 8 * SEQ_LEN,
+            "tokens": 60 * 8 * SEQ_LEN,
             "batch_tokens": 8 * SEQ_LEN,
             "micro_batch": 8,
             "learning_rate": 1e-2,
@@ -82,7 +82,11 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(teacher: Path, student: Path, packed: Path) -> dict[str, Any]:
-    """Ten steps of four rows each."""
+    return ten_steps(teacher, student, packed)
+
+
+def ten_steps(teacher: Path, student: Path, packed: Path) -> dict[str, Any]:
+    """Of four rows each."""
     return {
         "model": str(student),
         "teacher": str(teacher),

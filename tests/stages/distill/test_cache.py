@@ -33,7 +33,7 @@ from stages.distill.cache import SHARD_FILE, Binding, Entry, LogitCache, bytes_p
 from stages.distill.cached import CachedRows, KeptLogits
 from stages.distill.config import DistillConfig
 from stages.distill.plan import plan
-from tests.stages.distill.conftest import SEQ_LEN, pack
+from tests.stages.distill.conftest import SEQ_LEN, pack, ten_steps
 from tests.stages.distill.helpers import Settings, distill, logged
 
 K = 8
@@ -42,6 +42,22 @@ K = 8
 @pytest.fixture
 def cached(settings: Settings, tmp_path: Path) -> Settings:
     return settings | {"top_k": K, "cache": str(tmp_path / "cache")}
+
+
+@pytest.fixture(scope="module")
+def first(teacher: Path, student: Path, packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run that cached its teacher: `out`, and `cache`."""
+    folder: Path = tmp_path_factory.mktemp("first")
+    settings = ten_steps(teacher, student, packed) | {"top_k": K, "cache": str(folder / "cache")}
+    distill(settings, folder / "out")
+    return folder
+
+
+@pytest.fixture
+def kept(cached: Settings, first: Path) -> Settings:
+    """With the cache of the first run."""
+    shutil.copytree(first / "cache", cached["cache"])
+    return cached
 
 
 @pytest.fixture
@@ -59,14 +75,13 @@ def no_teacher(*_: Any) -> Any:
 
 
 def test_the_second_run_needs_no_teacher(
-    cached: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Settings, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distill(cached, tmp_path / "first")
     monkeypatch.setattr(run_module, "_teacher", no_teacher)
     reporter = QuietReporter()
-    distill(cached, tmp_path / "second", reporter)
+    distill(kept, tmp_path / "second", reporter)
     assert any("the teacher's logits of all" in message for message in reporter.messages)
-    assert content_hash(tmp_path / "first") == content_hash(tmp_path / "second")
+    assert content_hash(first / "out") == content_hash(tmp_path / "second")
 
 
 def test_a_longer_run_adds_what_lacks(cached: Settings, tmp_path: Path) -> None:
@@ -92,10 +107,9 @@ def open_cache(settings: Settings) -> tuple[DistillConfig, TrainingData, LogitCa
     return config, data, LogitCache(path.parent, Binding.model_validate_json(path.read_text()))
 
 
-def test_what_is_kept_is_the_teacher_within_half_precision(cached: Settings, tmp_path: Path) -> None:
+def test_what_is_kept_is_the_teacher_within_half_precision(kept: Settings) -> None:
     """At each token with a label the k likeliest tokens of the teacher; each position sums to one."""
-    distill(cached, tmp_path / "out")
-    config, data, cache = open_cache(cached)
+    config, data, cache = open_cache(kept)
     places = data.validation_places(0)[:3]
     batch = CachedRows(data, cache).rows(places)
     teacher = load(config.teacher)
@@ -109,10 +123,9 @@ def test_what_is_kept_is_the_teacher_within_half_precision(cached: Settings, tmp
     torch.testing.assert_close(top.logprobs_nk1.exp().sum(1), torch.ones(batch.count))
 
 
-def test_training_on_it_lies_within_its_bound(cached: Settings, tmp_path: Path) -> None:
+def test_training_on_it_lies_within_its_bound(kept: Settings) -> None:
     """Of a real teacher and student: below the whole divergence, and by no more than the tails make it."""
-    distill(cached, tmp_path / "out")
-    config, data, cache = open_cache(cached)
+    config, data, cache = open_cache(kept)
     batch = CachedRows(data, cache).rows(data.validation_places(0)[:4])
     teacher, student = (load(path).requires_grad_(False) for path in (config.teacher, config.model))
     hidden, taught = (
@@ -121,9 +134,9 @@ def test_training_on_it_lies_within_its_bound(cached: Settings, tmp_path: Path) 
     part = KeptLogits(1.0)(student, hidden, batch)
     whole = forward_kl(hidden, student.lm_head.weight, taught, teacher.lm_head.weight, batch.labels_BT)
     assert 0 < float(part.total) < float(whole.total)
-    kept = batch.labels_BT != IGNORED
+    labelled = batch.labels_BT != IGNORED
     logp, logq = (
-        lm.lm_head(states[kept]).double().log_softmax(-1)
+        lm.lm_head(states[labelled]).double().log_softmax(-1)
         for lm, states in ((teacher, taught), (student, hidden))
     )
     tails = [values.scatter(1, batch.top().ids_nk, -torch.inf) for values in (logp, logq)]
@@ -133,20 +146,16 @@ def test_training_on_it_lies_within_its_bound(cached: Settings, tmp_path: Path) 
     assert float(whole.total - part.total) == pytest.approx(float(gap.sum()), rel=2e-2)
 
 
-def test_a_token_takes_what_is_said(cached: Settings, tmp_path: Path) -> None:
-    distill(cached, tmp_path / "out")
-    _, data, cache = open_cache(cached)
+def test_a_token_takes_what_is_said(kept: Settings) -> None:
+    _, data, cache = open_cache(kept)
     entry = cache.entry(data.validation_places(0)[0])
     assert entry.ids.nbytes + entry.logprobs.nbytes == len(entry.ids) * bytes_per_token(K)
     assert bytes_per_token(64) == 386
 
 
-def test_a_step_reads_them_a_micro_batch_at_a_time(
-    cached: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_reads_them_a_micro_batch_at_a_time(kept: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a whole step's at once, which may be millions of tokens."""
-    distill(cached, tmp_path / "out")
-    _, data, cache = open_cache(cached)
+    _, data, cache = open_cache(kept)
     read: list[Place] = []
     entry = LogitCache.entry
 
@@ -218,15 +227,14 @@ def _other_data(folder: Path, settings: Settings) -> None:
     ],
 )
 def test_the_logits_of_something_else_are_refused(
-    cached: Settings, tmp_path: Path, change: Callable[[Path, Settings], None], message: str
+    kept: Settings, tmp_path: Path, change: Callable[[Path, Settings], None], message: str
 ) -> None:
-    distill(cached, tmp_path / "first")
-    before = content_hash(Path(cached["cache"]))
-    change(tmp_path, cached)
+    before = content_hash(Path(kept["cache"]))
+    change(tmp_path, kept)
     with pytest.raises(UsageError, match=f"keeps the logits of something else: {message}"):
-        distill(cached, tmp_path / "second")
+        distill(kept, tmp_path / "second")
     assert not list(tmp_path.glob("second*"))
-    assert content_hash(Path(cached["cache"])) == before
+    assert content_hash(Path(kept["cache"])) == before
 
 
 def test_a_folder_of_the_users_is_no_cache(cached: Settings, tmp_path: Path) -> None:
@@ -268,20 +276,18 @@ def test_a_damaged_shard_is_named_and_made_anew(
     assert content_hash(tmp_path / "out") == content_hash(tmp_path / "whole")
 
 
-def test_a_damaged_description_is_named(cached: Settings, tmp_path: Path) -> None:
-    distill(cached, tmp_path / "first")
-    (Path(cached["cache"]) / "cache.json").write_text("{")
+def test_a_damaged_description_is_named(kept: Settings, tmp_path: Path) -> None:
+    (Path(kept["cache"]) / "cache.json").write_text("{")
     with pytest.raises(ArtifactError, match=r"cache\.json: is damaged"):
-        distill(cached, tmp_path / "second")
+        distill(kept, tmp_path / "second")
 
 
-def test_two_writers_of_one_cache(cached: Settings, tmp_path: Path) -> None:
-    distill(cached, tmp_path / "first")
-    with (Path(cached["cache"]) / "lock").open() as lock:
+def test_two_writers_of_one_cache(kept: Settings, tmp_path: Path) -> None:
+    with (Path(kept["cache"]) / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        distill(cached | {"learning_rate": 1e-3}, tmp_path / "reader")  # nothing to write
+        distill(kept | {"learning_rate": 1e-3}, tmp_path / "reader")  # nothing to write
         with pytest.raises(UsageError, match="is being written by another run"):
-            distill(cached | {"seed": 5, "tokens": 40 * 4 * SEQ_LEN}, tmp_path / "writer")
+            distill(kept | {"seed": 5, "tokens": 40 * 4 * SEQ_LEN}, tmp_path / "writer")
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small tmpfs")

@@ -2,8 +2,6 @@
 
 import math
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,15 +11,15 @@ from safetensors.torch import load_file, save_file
 
 from model.artifact.hashing import content_hash
 from model.errors import ArtifactError, UsageError
+from tests.forked import Forked
 from tests.stages.distill.conftest import SEQ_LEN
 from tests.stages.distill.helpers import Settings, distill
 
 
-def start(settings: Settings, folder: Path) -> "subprocess.Popen[bytes]":
+def start(settings: Settings, folder: Path) -> Forked:
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "nano2cli", "distill", "--config", recipe, "-o", folder / "out"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return Forked("distill", "--config", recipe, "-o", folder / "out")
 
 
 def test_killed_while_it_trains_and_asked_for_twice(settings: Settings, tmp_path: Path) -> None:

@@ -78,11 +78,19 @@ def undecided(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    return write(tmp_path / "questions.jsonl", [question(word) | {"grader": NO_COMMA} for word in THINGS])
+    return _written_prompts(tmp_path)
+
+
+def _written_prompts(folder: Path) -> Path:
+    return write(folder / "questions.jsonl", [question(word) | {"grader": NO_COMMA} for word in THINGS])
 
 
 @pytest.fixture
 def settings(undecided: Path, prompts: Path) -> Settings:
+    return _two_rounds(undecided, prompts)
+
+
+def _two_rounds(undecided: Path, prompts: Path) -> Settings:
     return {
         "model": str(undecided),
         "prompts": [str(prompts)],
@@ -100,6 +108,14 @@ def settings(undecided: Path, prompts: Path) -> Settings:
         "tensorboard": False,
         "device": "cpu",
     }
+
+
+@pytest.fixture(scope="module")
+def whole(undecided: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The content hash of an undisturbed run's model."""
+    folder = tmp_path_factory.mktemp("whole")
+    dpo(_two_rounds(undecided, _written_prompts(folder)), folder / "tuned")
+    return content_hash(folder / "tuned")
 
 
 def test_right_answers_become_more_frequent_from_round_to_round(settings: Settings, tmp_path: Path) -> None:
@@ -161,24 +177,27 @@ def _dying(at: int) -> Any:
 @pytest.mark.parametrize("at", [3, 6])
 @pytest.mark.parametrize("save_seconds", [0, 300])
 def test_cut_off_without_warning_it_gives_the_same_weights(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, save_seconds: float
+    settings: Settings,
+    whole: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    save_seconds: float,
 ) -> None:
     """With a state of the last step, or with none at all: then what is kept of a round serves the steps run again."""
     settings |= {"save_seconds": save_seconds}
-    dpo(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_step", _dying(at))
         with pytest.raises(RuntimeError):
             dpo(settings, tmp_path / "tuned")
     dpo(settings, tmp_path / "tuned")
-    assert content_hash(tmp_path / "tuned") == content_hash(tmp_path / "whole")
+    assert content_hash(tmp_path / "tuned") == whole
 
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_interrupted_while_it_samples_it_gives_the_same_weights(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+    settings: Settings, whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    dpo(settings, tmp_path / "whole")
     play, done = rounds.play, 0
 
     def interrupting(*args: Any, check: Any, **kwargs: Any) -> Any:
@@ -200,7 +219,7 @@ def test_interrupted_while_it_samples_it_gives_the_same_weights(
         with pytest.raises(InterruptedRunError):
             dpo(settings, tmp_path / "tuned")
     dpo(settings, tmp_path / "tuned")
-    assert content_hash(tmp_path / "tuned") == content_hash(tmp_path / "whole")
+    assert content_hash(tmp_path / "tuned") == whole
 
 
 def test_seeds_belong_to_question_and_sample_and_not_to_the_place_in_the_file(

@@ -21,7 +21,11 @@ def dataset(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def settings(dataset: Path) -> dict[str, object]:
-    """Twelve steps of four rows each with the smallest preset."""
+    return twelve_steps(dataset)
+
+
+def twelve_steps(dataset: Path) -> dict[str, object]:
+    """Of four rows each, with the smallest preset."""
     return {
         "data": [str(dataset)],
         "preset": "tiny",

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import pytest
 import yaml
 
 from model.artifact.hashing import content_hash
+from tests.forked import Forked
+from tests.stages.pretrain.conftest import twelve_steps
 
 Settings = dict[str, Any]
 STEPS, KILLS = 100, 10
@@ -26,12 +26,22 @@ def recipe(settings: Settings, tmp_path: Path) -> Path:
     return path
 
 
-def start(recipe: Path, out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "nano2cli", "pretrain", "--config", str(recipe), "-o", str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+@pytest.fixture(scope="module")
+def whole(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of a run that nothing disturbed."""
+    folder: Path = tmp_path_factory.mktemp("whole")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(twelve_steps(dataset) | {"tokens": STEPS * 4 * 32}))
+    process = start(recipe, folder / "out")
+    assert process.wait() == 0, process.communicate()
+    return folder / "out"
 
 
-def wait_for_state(run_dir: Path, process: "subprocess.Popen[str]", than: str = "") -> None:
+def start(recipe: Path, out: Path) -> Forked:
+    return Forked("pretrain", "--config", recipe, "-o", out)
+
+
+def wait_for_state(run_dir: Path, process: Forked, than: str = "") -> None:
     """Until a state newer than `than` is saved, or the process has ended."""
     deadline = time.monotonic() + 60
     while process.poll() is None and newest_state(run_dir) <= than and time.monotonic() < deadline:
@@ -51,32 +61,30 @@ def losses(out: Path) -> list[tuple[int, float]]:
     "signal_number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_signal_saves_and_the_same_command_continues(
-    recipe: Path, tmp_path: Path, signal_number: signal.Signals
+    recipe: Path, whole: Path, tmp_path: Path, signal_number: signal.Signals
 ) -> None:
-    whole = start(recipe, tmp_path / "whole")
-    assert whole.wait(120) == 0
     process = start(recipe, tmp_path / "base")
     wait_for_state(tmp_path / "base.run", process)
     process.send_signal(signal_number)
     assert process.wait(60) == 75
-    assert process.stderr is not None
-    assert "run the same command to continue" in process.stderr.read()
+    assert "run the same command to continue" in process.communicate()[1]
     assert not (tmp_path / "base").exists()
     assert start(recipe, tmp_path / "base").wait(120) == 0
-    assert content_hash(tmp_path / "base") == content_hash(tmp_path / "whole")
-    assert losses(tmp_path / "base") == losses(tmp_path / "whole")
+    assert content_hash(tmp_path / "base") == content_hash(whole)
+    assert losses(tmp_path / "base") == losses(whole)
     assert not (tmp_path / "base.run").exists()
 
 
-def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
-    assert start(recipe, tmp_path / "whole").wait(120) == 0
+def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(
+    recipe: Path, whole: Path, tmp_path: Path
+) -> None:
     draw = random.Random(7)
     killed_in_training = 0
     for kill in range(KILLS):
         before = newest_state(tmp_path / "base.run")
         process = start(recipe, tmp_path / "base")
         if kill % 3 == 0:  # while it starts, loads or takes its first steps
-            time.sleep(draw.uniform(0.1, 4))
+            time.sleep(draw.uniform(0.02, 0.5))
         else:
             wait_for_state(tmp_path / "base.run", process, than=before)
             time.sleep(draw.uniform(0, 0.2))
@@ -85,8 +93,8 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_weights(recipe: Path
         process.wait()
     assert killed_in_training >= 4, "too few kills came in the middle of training to prove anything"
     assert start(recipe, tmp_path / "base").wait(120) == 0
-    assert content_hash(tmp_path / "base") == content_hash(tmp_path / "whole")
-    assert losses(tmp_path / "base") == losses(tmp_path / "whole")
+    assert content_hash(tmp_path / "base") == content_hash(whole)
+    assert losses(tmp_path / "base") == losses(whole)
 
 
 def test_another_command_does_not_continue_a_run(recipe: Path, settings: Settings, tmp_path: Path) -> None:
@@ -98,8 +106,7 @@ def test_another_command_does_not_continue_a_run(recipe: Path, settings: Setting
     other.write_text(yaml.safe_dump(settings | {"tokens": STEPS * 4 * 32, "learning_rate": 1e-3}))
     process = start(other, tmp_path / "base")
     assert process.wait(60) == 2
-    assert process.stderr is not None
-    assert "learning_rate" in process.stderr.read()
+    assert "learning_rate" in process.communicate()[1]
 
 
 def test_a_damaged_state_is_said_and_not_used(recipe: Path, tmp_path: Path) -> None:
@@ -112,5 +119,4 @@ def test_a_damaged_state_is_said_and_not_used(recipe: Path, tmp_path: Path) -> N
     weights.write_bytes(weights.read_bytes()[:-100])
     process = start(recipe, tmp_path / "base")
     assert process.wait(60) == 3
-    assert process.stderr is not None
-    assert state.name in process.stderr.read()
+    assert state.name in process.communicate()[1]
