@@ -175,8 +175,8 @@ def test_small_twins_pass_through_the_stages(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("name", "dialect"), list(zip(RELEASED, reversed(DIALECTS), strict=True)))
 def test_twins_of_real_width_pass_through_the_stages(
     name: str, dialect: Dialect, tokenizer_directory: Path, packed: Path, tmp_path: Path
 ) -> None:
