@@ -59,13 +59,13 @@ $(DEMO)/pruned/nano2.json: $(RECIPES)/pruned.yaml $(DEMO)/sft3/nano2.json $(DEMO
 	$(NANO2) prune --config $< -o $(@D) --overwrite
 
 $(DEMO)/distilled/nano2.json: $(RECIPES)/distilled.yaml $(DEMO)/pruned/nano2.json $(DEMO)/sft3/nano2.json \
-		$(DEMO)/long/nano2.json $(DEMO)/errands/nano2.json $(DEMO)/instructions/nano2.json
+		$(DEMO)/long/nano2.json $(DEMO)/sloppy/nano2.json $(DEMO)/instructions/nano2.json
 	$(NANO2) distill --config $< -o $(@D) --overwrite
 
-$(DEMO)/dpo/nano2.json: $(RECIPES)/dpo.yaml $(DEMO)/distilled/nano2.json $(DEMO)/errands/nano2.json
+$(DEMO)/dpo/nano2.json: $(RECIPES)/dpo.yaml $(DEMO)/distilled/nano2.json $(DEMO)/sloppy/nano2.json
 	$(NANO2) dpo --config $< -o $(@D) --overwrite
 
-$(DEMO)/grpo/nano2.json: $(RECIPES)/grpo.yaml $(DEMO)/dpo/nano2.json $(DEMO)/errands/nano2.json
+$(DEMO)/grpo/nano2.json: $(RECIPES)/grpo.yaml $(DEMO)/dpo/nano2.json $(DEMO)/sloppy/nano2.json $(DEMO)/errands/nano2.json
 	$(NANO2) grpo --config $< -o $(@D) --overwrite
 
 $(DEMO)/repaired/nano2.json: $(RECIPES)/repaired.yaml $(DEMO)/grpo/nano2.json $(DEMO)/sft1/nano2.json \

@@ -20,8 +20,9 @@ _ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Measure:
-    """name: of the figure in the result file. stage: what changed the model. metrics: `(artifact, metric)` before and after;
-    a number instead of the first where it is known without measuring. better: which way the stage should move it."""
+    """name: of the figure in the result file. stage: what changed the model. before, after: `(artifact, metric)`, a number
+    where it is known without measuring. better: which way the stage should move it. items: how many a share is of, where no
+    evaluation tells its standard error."""
 
     name: str
     stage: str
@@ -29,6 +30,7 @@ class Measure:
     before: tuple[str, str] | float
     after: tuple[str, str]
     better: Literal["higher", "lower"]
+    items: tuple[str, str] | None = None
 
 
 _ERRANDS, _INSTRUCTIONS = "errands/test/right", "instructions/test/right"
@@ -85,12 +87,17 @@ MEASURES: tuple[Measure, ...] = (
         0.5,
         ("reward", "validation_accuracy"),
         "higher",
+        items=("reward", "pairs_held_out"),
     ),
     _own("rlhf", "rlhf", "the reward model's mean score of held-out answers", "validation_reward", "higher"),
     _evaluated("rlhf_instructions", "rlhf", _FOLLOWED, _INSTRUCTIONS, "repaired", "rlhf"),
-    _evaluated("merged", "merged", f"{_RIGHT}, from before RLHF", _ERRANDS, "repaired", "merged"),
-    _evaluated(
-        "merged_instructions", "merged", f"{_FOLLOWED}, from behind RLHF", _INSTRUCTIONS, "rlhf", "merged"
+    *(
+        _evaluated(f"merged_{kind}_{end}", "merged", f"{figure}, against `{end}`", metric, end, "merged")
+        for kind, figure, metric in (
+            ("errands", _RIGHT, _ERRANDS),
+            ("instructions", _FOLLOWED, _INSTRUCTIONS),
+        )
+        for end in ("repaired", "rlhf")
     ),
 )
 
@@ -136,17 +143,16 @@ def changes(chain: Chain, measures: Iterable[Measure] = MEASURES) -> list[Change
 
 
 def _change(chain: Chain, measure: Measure) -> Change:
+    after, after_error = chain.metric(*measure.after), chain.standard_error(*measure.after)
     if isinstance(measure.before, float):
         before, before_error = measure.before, None
     else:
         before, before_error = chain.metric(*measure.before), chain.standard_error(*measure.before)
-    return Change(
-        measure,
-        before,
-        chain.metric(*measure.after),
-        before_error,
-        chain.standard_error(*measure.after),
-    )
+    if measure.items is not None:
+        count = chain.metric(*measure.items)
+        after_error = math.sqrt(after * (1 - after) / count)
+        before_error = 0.0 if isinstance(measure.before, float) else math.sqrt(before * (1 - before) / count)
+    return Change(measure, before, after, before_error, after_error)
 
 
 def stage_rows(chain: Chain) -> list[dict[str, Cell]]:

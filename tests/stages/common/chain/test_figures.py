@@ -56,6 +56,14 @@ def test_figures_are_read_from_the_artifacts(tmp_path: Path) -> None:
     assert (change.before, change.after, change.verdict) == (0.25, 0.5, "better")
 
 
+def test_a_share_of_counted_items_has_an_error(tmp_path: Path) -> None:
+    artifact(tmp_path, "after", metrics={"m": 0.6, "n": 25})
+    counted = Measure("x", "after", "figure", 0.5, ("after", "m"), "higher", items=("after", "n"))
+    (change,) = changes(Chain(tmp_path), [counted])
+    assert (change.before_stderr, change.after_stderr) == (0.0, pytest.approx(0.098, abs=0.001))
+    assert change.verdict == "within its error"
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     artifact(tmp_path, "before", metrics={"m": 0.25})
     with pytest.raises(ArtifactError, match="not there") as missing:
