@@ -52,7 +52,18 @@ class Scripted:
         for number, request in enumerate(self.requests):
             stops = StopStrings(request.stop, request.stop_after)
             text = stops.push(self.text) + stops.finish()
-            updates.append(Update(number, 5, text, Completion([5], [0.0], text)))
+            updates.append(
+                Update(
+                    request=number,
+                    token_id=5,
+                    text=text,
+                    completion=Completion([5], [0.0], text),
+                    logprob=0.0,
+                    top_logprobs=None,
+                    prompt_logprobs=None,
+                    prompt_top_logprobs=None,
+                )
+            )
         return updates
 
 
