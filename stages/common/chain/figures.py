@@ -72,13 +72,7 @@ MEASURES: tuple[Measure, ...] = (
     _own("distilled_divergence", "distilled", "nats a token from the teacher", "validation_kl", "lower"),
     _evaluated("dpo", "dpo", _RIGHT, _ERRANDS, "distilled", "dpo"),
     _evaluated("grpo", "grpo", _RIGHT, _ERRANDS, "dpo", "grpo"),
-    _own(
-        "repaired",
-        "repaired",
-        "bits per byte of held-out text and chats",
-        "validation_bits_per_byte",
-        "lower",
-    ),
+    _own("repaired_divergence", "repaired", "nats a token from the teacher", "validation_kl", "lower"),
     _evaluated("repaired_instructions", "repaired", _FOLLOWED, _INSTRUCTIONS, "grpo", "repaired"),
     Measure(  # a fresh score head gives all answers the same score; guessing ranks half of the pairs right
         "reward",
