@@ -90,7 +90,8 @@ def curves(logs: Mapping[str, Sequence[Mapping[str, Any]]], key: str, title: str
     for number, (name, lines) in enumerate(logs.items(), start=1):
         axes = figure.add_subplot(rows, across, number)
         known = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-        axes.plot([step for step, _ in known], [value for _, value in known], color=COLORS[0], linewidth=1.2)
+        steps, values = [step for step, _ in known], [value for _, value in known]
+        axes.plot(steps, values, color=COLORS[0], linewidth=1, marker=".", markersize=2)
         axes.set_title(plain_text(name), fontsize=8, loc="left")
         axes.tick_params(labelsize=7)
         clean_axes(axes)
