@@ -300,7 +300,7 @@ def _explained(out: Path, errors: frozenset[int]) -> Iterator[None]:
             raise
         if error.errno in _OUT_OF_SPACE:
             raise ArtifactError(
-                "the disk is full; nothing was left behind",
+                "the disk is full; no part of the artifact was left behind",
                 where=str(out),
                 remedy="free some space, or choose an -o on another disk",
             ) from error

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
@@ -117,12 +117,11 @@ class Sampler:
         return Group(number, episodes, rewards, better.tolist())
 
     def _refuse_failures(self, rewards: Sequence[Reward], where: str) -> None:
-        failed = [reward for reward in rewards if reward.failures]
-        if len(failed) <= self._config.max_failed * len(rewards):
+        failed = sum(bool(reward.failures) for reward in rewards)
+        if failed <= self._config.max_failed * len(rewards):
             return
-        reasons = Counter(reason for reward in failed for reason in reward.failures)
         raise ArtifactError(
-            f"{len(failed)} of {len(rewards)} samples have no reward: {counted(reasons)}",
+            f"{failed} of {len(rewards)} samples have no reward: {failure_reasons(rewards)}",
             where=where,
             remedy="see to the cause and run the same command again, which continues; or raise --max-failed",
         )
@@ -183,6 +182,11 @@ def reward_figures(rewards: Sequence[Reward], prefix: str = "") -> dict[str, flo
         if finite := [value for value in values if not math.isnan(value)]:
             told |= {prefix + name: fmean(finite), f"{prefix}{name}_std": pstdev(finite)}
     return {**told, f"{prefix}failed": sum(bool(reward.failures) for reward in rewards)}
+
+
+def failure_reasons(rewards: Iterable[Reward]) -> str:
+    """Why samples have no reward, the most frequent reasons first."""
+    return counted(Counter(reason for reward in rewards for reason in reward.failures))
 
 
 def shown(groups: Sequence[Group], tokenizer: Any, most: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from stages.common.reporter import Reporter
 from stages.grpo.batch import PolicyBatch, pack
 from stages.grpo.config import GrpoConfig
 from stages.grpo.policy import Gap, scored
-from stages.grpo.sampling import Sampler, figures, shown, trained
+from stages.grpo.sampling import Sampled, Sampler, failure_reasons, figures, shown, trained
 from stages.grpo.store import Rollouts, RolloutStore
 
 
@@ -86,7 +86,7 @@ class RolloutStream:
             },
             shown(sampled.groups, self._sampler.tokenizer, self._config.keep_rollouts),
         )
-        self._tell(made, where)
+        self._tell(made, sampled, where)
         self._store.save(number, made)
         return made
 
@@ -102,11 +102,12 @@ class RolloutStream:
             remedy="compare them with `nano2 verify`; use --precision float32, or raise --max-gap",
         )
 
-    def _tell(self, made: Rollouts, where: str) -> None:
+    def _tell(self, made: Rollouts, sampled: Sampled, where: str) -> None:
         """What a user must not overlook."""
         if made.figures["failed"]:
+            reasons = failure_reasons(reward for group in sampled.groups for reward in group.rewards)
             self._reporter.warn(
-                f"{where}: {made.figures['failed']:.0f} samples have no reward and are left out"
+                f"{where}: {made.figures['failed']:.0f} samples have no reward and are left out: {reasons}"
             )
         if made.figures["equal_groups"] == 1:
             self._reporter.warn(f"{where}: all groups have equal rewards, so nothing is learned from them")

@@ -233,7 +233,8 @@ def test_failed_samples_below_the_limit_are_left_out_and_counted(
     assert line["failed"] == 4
     assert line["trained_episodes"] == 20
     assert math.isfinite(line["reward"])
-    assert any("4 samples have no reward and are left out" in warning for warning in reporter.warnings)
+    told = "4 samples have no reward and are left out: grader_prompt_strict: "
+    assert any(told in warning for warning in reporter.warnings)
 
 
 def test_all_equal_rewards_are_told_and_change_nothing(grpo: Grpo, model: Path, tmp_path: Path) -> None:

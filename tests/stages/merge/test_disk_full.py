@@ -42,7 +42,7 @@ def test_too_small_is_refused_by_the_plan(a: Path, b: Path, small_disk: Path) ->
 
 @pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 def test_full_in_the_middle_of_a_merge(a: Path, b: Path, small_disk: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="the disk is full; nothing was left behind"):
+    with pytest.raises(ArtifactError, match="the disk is full; no part of the artifact was left behind"):
         merge(small_disk / "out", a, b, reporter=Filler(small_disk))
     assert os.listdir(small_disk) == ["filler"]
     (small_disk / "filler").unlink()

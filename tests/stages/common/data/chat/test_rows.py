@@ -216,16 +216,19 @@ def test_decontamination_is_told(tmp_path: Path, tokenizer: ChatTokenizer) -> No
 
 def test_oddities_are_told(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     calling = {"messages": [user("a"), calls(call("f")), result(), assistant("b")]}
+    described = {"messages": [{"role": "system", "content": "Tools: f()."}, *calling["messages"]]}
     path = write_chat(
         tmp_path / "a.jsonl",
         [calling, {**calling, "tools": [{"name": "f"}]}, {"messages": [user("a /think"), assistant("b")]}]
-        + [calling] * 6,
+        + [calling] * 4
+        + [described, {**described, "tools": [{"name": "g"}]}, calling],
     )
     _, _, reporter = prepare(tmp_path, tokenizer, path, seq_len=512, **PLAIN)
     unlisted, thinking = reporter.warnings
     assert unlisted.startswith(
         f"7 samples call a tool that their tools do not list: {path} line 1, {path} line 4"
     )
+    assert f"{path} line 8" not in unlisted  # the system message tells of tools
     assert unlisted.endswith("line 7 and 2 more")
     assert thinking.startswith("1 samples have thinking on and no reasoning")
 
