@@ -25,6 +25,8 @@ from model.layers.linear import Linear
 from model.layers.mamba2 import Mamba2
 from model.layers.mlp import MLP
 from model.layers.norm import RMSNorm
+from model.parallel.context import Context, RowPiece
+from model.parallel.tensor import TensorRanks
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Block(nn.Module):
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, config.layer_norm_epsilon)
         self.mixer: Mamba2 | Attention | MLP
+        self.tensor_ranks: TensorRanks | None = None
+        """The ranks of which each holds a part of the mixer; None: it is whole."""
         if letter == MAMBA:
             self.mixer = Mamba2(config)
         elif letter == ATTENTION:
@@ -55,6 +59,7 @@ class Block(nn.Module):
         documents: Documents | None = None,
         state: MambaState | KeyValueCache | None = None,
         places: Places | None = None,
+        piece: RowPiece | None = None,
     ) -> Tensor:
         stepped = (
             self._step(x_BTD, state, places) if x_BTD.shape[1] == 1 and x_BTD.dtype == compute_dtype else None
@@ -62,13 +67,26 @@ class Block(nn.Module):
         if stepped is not None:
             return stepped
         normal_BTD = self.norm(x_BTD, compute_dtype)
+        if self.tensor_ranks is None:
+            return x_BTD + self._mix(normal_BTD, documents, state, places, piece)
+        shared_BTD = self.tensor_ranks.copy_in(normal_BTD)
+        return x_BTD + self.tensor_ranks.add_out(self._mix(shared_BTD, documents, state, places, piece))
+
+    def _mix(
+        self,
+        normal_BTD: Tensor,
+        documents: Documents | None,
+        state: MambaState | KeyValueCache | None,
+        places: Places | None,
+        piece: RowPiece | None,
+    ) -> Tensor:
         if isinstance(self.mixer, Mamba2):
             assert not isinstance(state, KeyValueCache)
-            return x_BTD + self.mixer(normal_BTD, documents, state, places)
+            return self.mixer(normal_BTD, documents, state, places, piece)
         if isinstance(self.mixer, Attention):
             assert not isinstance(state, MambaState)
-            return x_BTD + self.mixer(normal_BTD, documents, state, places)
-        return x_BTD + self.mixer(normal_BTD)
+            return self.mixer(normal_BTD, documents, state, places, piece)
+        return self.mixer(normal_BTD)
 
     def _step(
         self, x_B1D: Tensor, state: MambaState | KeyValueCache | None, places: Places | None
@@ -103,6 +121,8 @@ class HybridLM(nn.Module):
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.compute_dtype: torch.dtype | None = None
         """dtype of the blocks' matrix products; None: that of the parameters."""
+        self.context: Context | None = None
+        """The ranks that hold a row together; None: each row is whole."""
         if initialize:
             from model.initialization import initialize as draw
 
@@ -132,6 +152,8 @@ class HybridLM(nn.Module):
         `document_ids_BT` marks packed documents, which never see each other. `state` continues the sequences it holds
         and is updated in place; documents cannot be packed then. `counts`, with a state: only the first `counts[b]` tokens
         of row b, one or more, are its own; what fills it up is not remembered, and its hidden states mean nothing.
+
+        With a `context` the tokens are this rank's piece of every row, and all its ranks call this together.
         """
         documents = None
         if document_ids_BT is not None:
@@ -140,14 +162,18 @@ class HybridLM(nn.Module):
                     "document ids and an inference state were given together",
                     remedy="read packed documents without a state, or one sequence a row with one",
                 )
-            documents = Documents.from_ids(document_ids_BT, input_ids_BT.shape)
+            if self.context is None:
+                documents = Documents.from_ids(document_ids_BT, input_ids_BT.shape)
+        piece = None
+        if self.context is not None and state is None:
+            piece = self.context.piece(input_ids_BT.shape, document_ids_BT, input_ids_BT.device)
         blocks: list[MambaState | KeyValueCache | None] = [None] * len(self.backbone.layers)
         places = None
         if state is not None:
             blocks, places = state.blocks, state.places(input_ids_BT.shape[1], input_ids_BT.device, counts)
         x_BTD = self.backbone.embeddings(input_ids_BT)
         for layer, block_state in zip(self.backbone.layers, blocks, strict=True):
-            x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, places)
+            x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, places, piece)
         if state is not None and places is not None:
             state.advance(places.counts)
         return self.backbone.norm_f(x_BTD, self.activation_dtype)

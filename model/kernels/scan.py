@@ -41,8 +41,8 @@ def chunked_scan(
 ) -> tuple[Tensor, Tensor]:
     """(y [B, T, H, P] in the dtype of x, final state [B, H, P, N]), as `reference_scan` computes them.
 
-    The scan runs in float32, or in float64 where x is. `dt_BTH` is raw, before its bias. The final state carries no
-    gradient: it is for inference.
+    The scan runs in float32, or in float64 where x is. `dt_BTH` is raw, before its bias. The final state may be trained
+    through, the initial state may not.
     """
     wide = torch.promote_types(x_BTHP.dtype, torch.float32)
     dt_BTH = F.softplus(dt_BTH.to(wide) + dt_bias_H.to(wide))
@@ -121,13 +121,17 @@ class _ChunkedScan(torch.autograd.Function):
             states.append(state_sGNM)
         ctx.save_for_backward(x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H, runs_BT, *states)
         ctx.chunk_size = chunk_size
-        ctx.mark_non_differentiable(final_BHPN)
+        ctx.set_materialize_grads(False)
         return y_BTHP, final_BHPN
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y_BTHP: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_y_BTHP: Tensor | None, grad_final_BHPN: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H, runs_BT, *states = ctx.saved_tensors
+        if grad_y_BTHP is None:
+            grad_y_BTHP = torch.zeros_like(x_BTHP)
         grad_x, grad_B, grad_C = (
             torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x_BTHP, B_BTGN, C_BTGN)
         )
@@ -145,7 +149,8 @@ class _ChunkedScan(torch.autograd.Function):
                 None if runs_BT is None else runs_BT[b],
                 scratch,
             )
-            grads = row.backward(grad_y_BTHP[b], state_sGNM[:-1], A_H, D_H)
+            grad_final = None if grad_final_BHPN is None else grad_final_BHPN[b]
+            grads = row.backward(grad_y_BTHP[b], state_sGNM[:-1], A_H, D_H, grad_final)
             grad_x[b], grad_dt[b], grad_B[b], grad_C[b] = grads.x_THP, grads.dt_TH, grads.B_TGN, grads.C_TGN
             grad_A += grads.A_H
             grad_D += grads.D_H
@@ -291,7 +296,7 @@ class _Row:
         if initial_HPN is None:
             state_sGNM[0] = 0
         else:
-            state_sGNM[0] = initial_HPN.reshape(groups, channels, state_size).transpose(1, 2)
+            state_sGNM[0] = self.state_as_GNM(initial_HPN)
         # Each chunk's inflow first, then what survives of the state before it.
         torch.bmm(
             self.B_cGQN.transpose(2, 3).flatten(0, 1),
@@ -306,6 +311,9 @@ class _Row:
     def state_as_HPN(self, state_GNM: Tensor) -> Tensor:
         heads, head_dim = self.x_cQHP.shape[2:]
         return state_GNM.transpose(1, 2).reshape(heads, head_dim, -1)
+
+    def state_as_GNM(self, state_HPN: Tensor) -> Tensor:
+        return state_HPN.reshape(self.B_cGQN.shape[1], -1, state_HPN.shape[2]).transpose(1, 2)
 
     def output(self, entry_cGNM: Tensor, D_H: Tensor, y_THP: Tensor) -> None:
         """Write y = within-chunk part + entry state's part + D x into `y_THP`."""
@@ -326,7 +334,14 @@ class _Row:
         head_dim = self.x_cQHP.shape[3]
         return grouped_cGQM.unflatten(3, (-1, head_dim)).transpose(2, 3)
 
-    def backward(self, grad_y_THP: Tensor, entry_cGNM: Tensor, A_H: Tensor, D_H: Tensor) -> _RowGradients:
+    def backward(
+        self,
+        grad_y_THP: Tensor,
+        entry_cGNM: Tensor,
+        A_H: Tensor,
+        D_H: Tensor,
+        grad_final_HPN: Tensor | None,
+    ) -> _RowGradients:
         chunk = self.x_cQHP.shape[1]
         groups, state_size, channels = entry_cGNM.shape[1:]
         dy_cQHP = _chunk(grad_y_THP, chunk)
@@ -360,7 +375,7 @@ class _Row:
 
         # Between chunks, last to first: exit = chunk_decay * entry + B^T @ (to_exit * dtx).
         dstate_sGNM = self.scratch("dstate", entry_cGNM.shape[0] + 1, groups, state_size, channels)
-        dstate_sGNM[-1] = 0
+        dstate_sGNM[-1] = 0 if grad_final_HPN is None else self.state_as_GNM(grad_final_HPN)
         torch.bmm(
             self.C_cGQN.transpose(2, 3).flatten(0, 1),
             weighted_dy_cGQM.flatten(0, 1),

@@ -12,6 +12,7 @@ from model.kernels.attention import cached_attention, causal_attention
 from model.kernels.documents import Documents
 from model.layers.linear import Linear
 from model.layers.norm import RMSNorm
+from model.parallel.context import RowPiece
 
 
 class Attention(nn.Module):
@@ -33,13 +34,17 @@ class Attention(nn.Module):
         documents: Documents | None = None,
         cache: KeyValueCache | None = None,
         places: Places | None = None,
+        piece: RowPiece | None = None,
     ) -> Tensor:
-        """With a cache, the tokens follow the cached ones at their places."""
+        """With a cache, the tokens follow the cached ones at their places; as a piece, those of the pieces before."""
         query_BTqh, key_BTkh, value_BTkh = (
             projection(x_BTD).unflatten(-1, (-1, self.head_dim))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        if cache is None:
+        if piece is not None:
+            key_BSkh, value_BSkh = piece.rows_so_far(key_BTkh), piece.rows_so_far(value_BTkh)
+            out_BTqh = cached_attention(query_BTqh, key_BSkh, value_BSkh, piece.visible_BTS)
+        elif cache is None:
             out_BTqh = causal_attention(query_BTqh, key_BTkh, value_BTkh, documents)
         else:
             assert places is not None

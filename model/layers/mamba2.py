@@ -18,6 +18,8 @@ from model.kernels.matmul import split_linear
 from model.kernels.scan import chunked_scan, scan_step
 from model.layers.linear import Linear
 from model.layers.norm import GatedRMSNorm, RMSNorm
+from model.parallel.context import RowPiece
+from model.parallel.scan import scan_piece
 
 _Between = tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor, int]
 
@@ -52,8 +54,10 @@ class Mamba2(nn.Module):
         documents: Documents | None = None,
         state: MambaState | None = None,
         places: Places | None = None,
+        piece: RowPiece | None = None,
     ) -> Tensor:
-        """With a state, the tokens follow those it has seen; it is updated in place, by those that count."""
+        """With a state, the tokens follow those it has seen; it is updated in place, by those that count. As a piece, they
+        follow those of the pieces before."""
         batch, length, _ = x_BTD.shape
         if state is not None and length == 1 and cpu_decoding.serves(x_BTD, state.ssm_BHPN.numel()):
             mixed_B1W = cpu_decoding.mamba_step(
@@ -63,6 +67,8 @@ class Mamba2(nn.Module):
         gate, xBC_BTC, dt_BTH = self._project_in(x_BTD)
         weight_CK = self.conv1d.weight[:, 0].to(xBC_BTC.dtype)
         bias_C = None if self.conv1d.bias is None else self.conv1d.bias.to(xBC_BTC.dtype)
+        if piece is not None:
+            return self.out_proj(self.norm(self._piece(xBC_BTC, weight_CK, bias_C, dt_BTH, piece), gate))
         if state is None:
             x, B, C = split_causal_conv(xBC_BTC, weight_CK, bias_C, documents, self.conv_split)
         else:
@@ -102,6 +108,36 @@ class Mamba2(nn.Module):
         if state is not None:
             state.ssm_BHPN.copy_(final_BHPN)
         return self.out_proj(self.norm(y_BTHP.flatten(2), gate))
+
+    def _piece(
+        self, xBC_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, dt_BTH: Tensor, piece: RowPiece
+    ) -> Tensor:
+        """Convolution and scan [B, T, H P] of a rank's tokens."""
+        tail = weight_CK.shape[1] - 1
+        xBC_BSC, documents = piece.with_tail(xBC_BTC, tail)
+        x, B, C = (
+            part[:, tail:]
+            for part in split_causal_conv(xBC_BSC, weight_CK, bias_C, documents, self.conv_split)
+        )
+        return scan_piece(
+            x.unflatten(-1, (self.heads, self.head_dim)),
+            dt_BTH,
+            self.A_log,
+            B.unflatten(-1, (self.groups, -1)),
+            C.unflatten(-1, (self.groups, -1)),
+            self.D,
+            self.dt_bias,
+            self.chunk_size,
+            piece,
+        ).flatten(2)
+
+    def keep_share(self, ranks: int) -> None:
+        """Count the heads of one of so many tensor ranks."""
+        self.heads //= ranks
+        self.groups //= ranks
+        self.norm.groups //= ranks
+        self.in_proj_split = tuple(width // ranks for width in self.in_proj_split)
+        self.conv_split = tuple(width // ranks for width in self.conv_split)
 
     def block_step(self, x_B1D: Tensor, norm: RMSNorm, state: MambaState) -> Tensor | None:
         """The block around this mixer, x + mixer(norm(x)), in one compiled call; None where there is none for the case."""

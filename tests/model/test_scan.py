@@ -67,9 +67,10 @@ def compare(
     expected_y, expected_final = reference_scan(*values, documents, initial)
     assert relative_error(y, expected_y) < TOLERANCE
     assert relative_error(final, expected_final) < TOLERANCE
-    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(9), dtype=y.dtype)
-    gradients = torch.autograd.grad(y, values, upstream)
-    expected = torch.autograd.grad(expected_y, values, upstream)
+    generator = torch.Generator().manual_seed(9)
+    upstream = [torch.randn(out.shape, generator=generator, dtype=out.dtype) for out in (y, final)]
+    gradients = torch.autograd.grad((y, final), values, upstream)
+    expected = torch.autograd.grad((expected_y, expected_final), values, upstream)
     for name, gradient, reference in zip(NAMES, gradients, expected, strict=True):
         assert relative_error(gradient, reference) < TOLERANCE, name
 

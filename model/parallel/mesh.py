@@ -1,0 +1,151 @@
+"""The ranks of a run on a mesh of three axes, and a model spread over them.
+
+data: rows. context: the tokens of a row, in pieces. tensor: heads and inner widths of the mixers. Parameters and the
+optimizer's moments are sharded over the ranks of data and context (FSDP2); vectors and convolutions, a thousandth of the
+parameters, stay whole there, so that they are multiplied in float32 whatever the matrices are gathered in.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor
+
+from model.errors import UsageError
+from model.hybrid import HybridLM
+from model.parallel.context import Context
+from model.parallel.tensor import TensorRanks, split_mixers, splits
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """`devices` has the axes data, context and tensor."""
+
+    devices: DeviceMesh
+
+    @classmethod
+    def of(cls, device_type: str, *, context: int = 1, tensor: int = 1) -> "Mesh":
+        """All ranks of the process group. UsageError if they cannot be arranged so."""
+        ranks = dist.get_world_size()
+        data, rest = divmod(ranks, context * tensor)
+        if rest:
+            raise UsageError(
+                f"{ranks} ranks are no whole number of groups of {context} x {tensor}",
+                where="context_parallel, tensor_parallel",
+                remedy="start another number of ranks, or lower --context-parallel or --tensor-parallel",
+            )
+        return cls(
+            init_device_mesh(
+                device_type, (data, context, tensor), mesh_dim_names=("data", "context", "tensor")
+            )
+        )
+
+    @cached_property
+    def data_rank(self) -> int:
+        return self.devices["data"].get_local_rank()
+
+    @cached_property
+    def data_size(self) -> int:
+        return self.devices["data"].size()
+
+    @cached_property
+    def context(self) -> Context | None:
+        """The ranks of a row; None where rows are whole."""
+        axis = self.devices["context"]
+        return Context(axis.get_group()) if axis.size() > 1 else None
+
+    @cached_property
+    def tensor(self) -> TensorRanks | None:
+        """The ranks of a mixer; None where mixers are whole."""
+        axis = self.devices["tensor"]
+        return TensorRanks(axis.get_group()) if axis.size() > 1 else None
+
+    @cached_property
+    def sharding(self) -> DeviceMesh:
+        """The ranks that hold a model's parameters together, and read different tokens."""
+        return self.devices["data", "context"]._flatten("sharding")
+
+    def add(self, values: Tensor) -> None:
+        """Sum over all ranks that read different tokens, in place."""
+        dist.all_reduce(values, group=self.sharding.get_group())
+
+    def spread(self, lm: HybridLM, gathered: torch.dtype | None = None) -> None:
+        """Leave of the model what this rank holds. `gathered`: the dtype in which the blocks' matrices are gathered, and
+        their gradients computed; gradients are added in float32 at least."""
+        if self.tensor is not None:
+            split_mixers(lm, self.tensor)
+        lm.context = self.context
+        kept_whole = {p for name, p in lm.named_parameters() if _stays_whole(name, p)}
+        wide = torch.promote_types(lm.lm_head.weight.dtype, torch.float32)
+        policy = MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=wide, cast_forward_inputs=False)
+        for block in lm.backbone.layers:
+            fully_shard(block, mesh=self.sharding, mp_policy=policy, ignored_params=kept_whole)
+        fully_shard(lm, mesh=self.sharding, ignored_params=kept_whole)
+        register_fsdp_forward_method(lm, "hidden_states")
+        for module in lm.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)  # the loss is divided by the count of all ranks
+
+    def finish_gradients(self, lm: HybridLM) -> None:
+        """Add the gradients that FSDP does not: of what stays whole on every rank."""
+        gradients = [p.grad for p in lm.parameters() if not isinstance(p, DTensor) and p.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        self.add(together)
+        for gradient, total in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+    @torch.no_grad()
+    def clip_gradients(self, lm: HybridLM, most: float) -> Tensor:
+        """The norm of the whole gradient, which is scaled down to `most` if it is larger."""
+        squares = {(sharded, split): [] for sharded in (True, False) for split in (True, False)}
+        names = splits(lm.config) if self.tensor else {}
+        for name, parameter in lm.named_parameters():
+            if parameter.grad is not None:
+                squares[isinstance(parameter, DTensor), name in names].append(
+                    local(parameter.grad).double().square().sum()
+                )
+        zero = torch.zeros((), dtype=torch.float64, device=lm.device)
+        sums = {kind: sum(values, zero) for kind, values in squares.items()}
+        sharded = torch.stack([sums[True, True], sums[True, False]])
+        self.add(sharded)
+        of_mixers = sharded[0] + sums[False, True]
+        if self.tensor is not None:
+            dist.all_reduce(of_mixers, group=self.tensor.group)
+        norm = (of_mixers + sharded[1] + sums[False, False]).sqrt()
+        scale = torch.clamp(most / (norm + 1e-6), max=1.0)
+        for parameter in lm.parameters():
+            if parameter.grad is not None:
+                local(parameter.grad).mul_(scale.to(local(parameter.grad).dtype))
+        return norm
+
+    def whole_parameters(self, lm: HybridLM) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter as it would be on one rank, one after the other. All ranks ask together."""
+        cuts = splits(lm.config)
+        for name, parameter in sorted(lm.named_parameters()):
+            held = parameter.detach()
+            if isinstance(held, DTensor):
+                held = held.full_tensor()
+            if self.tensor is not None and name in cuts:
+                of_ranks = [torch.empty_like(held) for _ in range(self.tensor.size)]
+                dist.all_gather(of_ranks, held.contiguous(), group=self.tensor.group)
+                held = cuts[name].whole(of_ranks)
+            yield name, held
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _stays_whole(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.dim() < 2 or "conv1d" in name
