@@ -5,6 +5,7 @@ loaded, and every value is checked to be finite. Written files are what transfor
 """
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from model.artifact.weights import CheckpointFiles, save_weights
 from model.config import HybridConfig
 from model.errors import ArtifactError, UsageError
 from model.hybrid import HybridLM
+from model.parallel.mesh import Mesh
 
 CONFIG_FILE = "config.json"
 DTYPES = {
@@ -64,11 +66,20 @@ def assembled(config: HybridConfig, tensors: Mapping[str, Tensor]) -> HybridLM:
     return lm.eval()
 
 
-def save(lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None) -> None:
-    """Write weights (in `dtype`, default: as they are), `config.json` and `generation_config.json` into a directory."""
+def save(
+    lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None, mesh: Mesh | None = None
+) -> None:
+    """Write weights (in `dtype`, default: as they are), `config.json` and `generation_config.json` into a directory.
+
+    The ranks of a mesh do it together: each gives its part of every parameter, and the first one writes.
+    """
     target = _dtype(dtype) if dtype is not None else lm.lm_head.weight.dtype
-    state = lm.state_dict()
-    save_weights(((key, state[key].detach().to("cpu", target)) for key in sorted(state)), directory)
+    whole = sorted(lm.state_dict().items()) if mesh is None else mesh.whole_parameters(lm)
+    written = ((key, tensor.detach().to("cpu", target)) for key, tensor in whole)
+    if mesh is not None and not mesh.first:
+        deque(written, maxlen=0)
+        return
+    save_weights(written, directory)
     save_config(lm.config, directory, target)
 
 

@@ -16,6 +16,7 @@ from model.errors import InterruptedRunError, PlanRefusedError
 from nano2cli.failures import abandon_stdout, fail, print_line
 from nano2cli.options import SETTINGS_PANEL, field_options
 from nano2cli.registry import find_command
+from stages.common.ranks import is_first
 from stages.common.stage import Stage, load_target
 
 RUN_PANEL = "Run"
@@ -123,7 +124,7 @@ def execute(stage: Stage, flags: RunFlags, values: dict[str, Any]) -> int:
         failure = InterruptedRunError("interrupted", where=f"nano2 {stage.name}")
     except (Exception, SystemExit) as error:
         failure = error
-    if failure is None and flags.json:
+    if failure is None and flags.json and is_first():
         try:
             print_line(to_json(payload))
         except OSError as error:
@@ -141,7 +142,7 @@ def _work(stage: Stage, flags: RunFlags, values: dict[str, Any], stream: Any, pa
     from nano2cli.settings import build_config
 
     config = build_config(stage, flags.config, values)
-    results = None if flags.json else ResultConsole(stream)
+    results = None if flags.json or not is_first() else ResultConsole(stream)
     if flags.plan and (plan := stage.call_plan(config, flags.out)):
         payload.update(status="planned", plan=plan.model_dump(mode="json"))
         if results:

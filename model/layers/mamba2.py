@@ -136,8 +136,9 @@ class Mamba2(nn.Module):
         self.heads //= ranks
         self.groups //= ranks
         self.norm.groups //= ranks
-        self.in_proj_split = tuple(width // ranks for width in self.in_proj_split)
-        self.conv_split = tuple(width // ranks for width in self.conv_split)
+        inner, states, heads = self.in_proj_split[0] // ranks, self.conv_split[1] // ranks, self.heads
+        self.in_proj_split = (inner, inner + 2 * states, heads)
+        self.conv_split = (inner, states, states)
 
     def block_step(self, x_B1D: Tensor, norm: RMSNorm, state: MambaState) -> Tensor | None:
         """The block around this mixer, x + mixer(norm(x)), in one compiled call; None where there is none for the case."""

@@ -5,6 +5,7 @@ optimizer's moments are sharded over the ranks of data and context (FSDP2); vect
 parameters, stay whole there, so that they are multiplied in float32 whatever the matrices are gathered in.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,11 @@ class Mesh:
             )
         )
 
+    @property
+    def first(self) -> bool:
+        """Is this the rank that writes?"""
+        return dist.get_rank() == 0
+
     @cached_property
     def data_rank(self) -> int:
         return self.devices["data"].get_local_rank()
@@ -75,6 +81,11 @@ class Mesh:
         """The ranks that hold a model's parameters together, and read different tokens."""
         return self.devices["data", "context"]._flatten("sharding")
 
+    def describe(self) -> str:
+        """How many ranks lie along each axis."""
+        sizes = zip(self.devices.mesh_dim_names or (), self.devices.shape, strict=True)
+        return "mesh of ranks: " + ", ".join(f"{axis} {size}" for axis, size in sizes)
+
     def add(self, values: Tensor) -> None:
         """Sum over all ranks that read different tokens, in place."""
         dist.all_reduce(values, group=self.sharding.get_group())
@@ -94,7 +105,9 @@ class Mesh:
         register_fsdp_forward_method(lm, "hidden_states")
         for module in lm.modules():
             if isinstance(module, FSDPModule):
-                module.set_gradient_divide_factor(1.0)  # the loss is divided by the count of all ranks
+                # The loss is divided by the count of all ranks already: gradients are added as they are.
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
 
     def finish_gradients(self, lm: HybridLM) -> None:
         """Add the gradients that FSDP does not: of what stays whole on every rank."""
@@ -107,7 +120,7 @@ class Mesh:
     @torch.no_grad()
     def clip_gradients(self, lm: HybridLM, most: float) -> Tensor:
         """The norm of the whole gradient, which is scaled down to `most` if it is larger."""
-        squares = {(sharded, split): [] for sharded in (True, False) for split in (True, False)}
+        squares: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
         names = splits(lm.config) if self.tensor else {}
         for name, parameter in lm.named_parameters():
             if parameter.grad is not None:
@@ -115,13 +128,12 @@ class Mesh:
                     local(parameter.grad).double().square().sum()
                 )
         zero = torch.zeros((), dtype=torch.float64, device=lm.device)
-        sums = {kind: sum(values, zero) for kind, values in squares.items()}
-        sharded = torch.stack([sums[True, True], sums[True, False]])
+        sharded = torch.stack([sum(squares[True, split], zero) for split in (True, False)])
         self.add(sharded)
-        of_mixers = sharded[0] + sums[False, True]
+        of_mixers = sharded[0] + sum(squares[False, True], zero)
         if self.tensor is not None:
             dist.all_reduce(of_mixers, group=self.tensor.group)
-        norm = (of_mixers + sharded[1] + sums[False, False]).sqrt()
+        norm = (of_mixers + sharded[1] + sum(squares[False, False], zero)).sqrt()
         scale = torch.clamp(most / (norm + 1e-6), max=1.0)
         for parameter in lm.parameters():
             if parameter.grad is not None:

@@ -7,7 +7,7 @@ gradients, `add_out` adds what their parts make of it. Embeddings, norms and hea
 A parameter may hold several things side by side, each of which is cut: the rows of `in_proj` make z, x, B, C and dt.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +21,7 @@ from model.errors import UsageError
 from model.layers.mamba2 import Mamba2
 
 if TYPE_CHECKING:
-    from model.hybrid import HybridLM
+    from model.hybrid import Block, HybridLM
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def split_mixers(lm: "HybridLM", ranks: TensorRanks) -> None:
         owner, _, leaf = name.rpartition(".")
         held = split.part(getattr(modules[owner], leaf), ranks.rank, ranks.size)
         setattr(modules[owner], leaf, nn.Parameter(held.clone()))
-    for block in lm.backbone.layers:
+    for block in cast(Iterable["Block"], lm.backbone.layers):
         block.tensor_ranks = ranks
         if isinstance(block.mixer, Mamba2):
             block.mixer.keep_share(ranks.size)

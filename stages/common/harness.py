@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from model.artifact.environment import describe_device, package_versions
@@ -22,7 +24,8 @@ from stages.common.identity import first_difference, identity
 from stages.common.inputs import HashedInput, check_inputs, find_inputs, hash_inputs, verify_inputs
 from stages.common.interruption import interruption
 from stages.common.plan import Plan
-from stages.common.reporter import Reporter
+from stages.common.ranks import Ranks, lost_rank, ranks
+from stages.common.reporter import QuietReporter, Reporter
 from stages.common.run_directory import RunDirectory, locked_run_directory
 from stages.common.stage import Stage, StageContext, StageOutcome, StageResult, StopFlag
 
@@ -81,6 +84,15 @@ def _run_command(
     return StageOutcome(result, seconds=time.monotonic() - started)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the first rank tells the others of a run."""
+
+    inputs: list[HashedInput]
+    resuming: bool
+    run_dir: Path
+
+
 class _ArtifactRun:
     """One run of a stage that makes an artifact."""
 
@@ -94,14 +106,52 @@ class _ArtifactRun:
         self.command = command
         self.started = time.monotonic()
         self.inputs: list[HashedInput] = []
+        self.ranks: Ranks | None = None
         self.resolved: dict[str, Any] = {}
 
     def run(self, overwrite: bool, keep_run: bool) -> StageOutcome:
+        self.ranks = joined(self.stage)
         with interruption(orderly=self.stage.resumable) as stop:
             try:
-                return self._reuse_or_run(overwrite, keep_run, stop)
+                if self.ranks is None:
+                    return self._reuse_or_run(overwrite, keep_run, stop)
+                if self.ranks.first:
+                    outcome = self._reuse_or_run(overwrite, keep_run, stop)
+                    if outcome.up_to_date:
+                        self.ranks.tell(None)
+                else:
+                    outcome = self._follow(stop)
+                self.ranks.leave()
+                return outcome
             except KeyboardInterrupt:
                 self._interrupted("the same command starts over")
+            except RuntimeError as error:
+                if self.ranks is None or not lost_rank(error):
+                    raise
+                raise InterruptedRunError(
+                    f"rank {self.ranks.rank} of {self.ranks.size} lost another one",
+                    where=str(self.out),
+                    remedy="see what the lost rank said; the same command continues from the state saved last",
+                ) from error
+
+    def _follow(self, stop: StopFlag) -> StageOutcome:
+        """Compute what the first rank runs. What is written here besides goes into a folder that is thrown away."""
+        assert self.ranks is not None
+        told: Work | None = self.ranks.tell()
+        if told is None:
+            return StageOutcome(StageResult(), self.out, up_to_date=True)
+        with TemporaryDirectory() as scratch:
+            context = StageContext(
+                QuietReporter(),
+                stop,
+                self.command,
+                inputs=told.inputs,
+                resuming=told.resuming,
+                _out=self.out,
+                _staging=Path(scratch),
+                _run_dir=told.run_dir,
+            )
+            return StageOutcome(self.stage.call_run(self.config, context), self.out)
 
     def _reuse_or_run(self, overwrite: bool, keep_run: bool, stop: StopFlag) -> StageOutcome:
         self.inputs = hash_inputs(self.config, self.reporter)
@@ -180,6 +230,8 @@ class _ArtifactRun:
                     _staging=staging,
                     _run_dir=directory.path,
                 )
+                if self.ranks is not None:
+                    self.ranks.tell(Work(self.inputs, resuming, directory.path))
                 result = self.stage.call_run(self.config, context)
                 seconds = before + time.monotonic() - self.started
                 write_provenance(staging, self._provenance(result, seconds, context.device))
@@ -215,7 +267,7 @@ class _ArtifactRun:
             config=self.resolved,
             command=list(self.command),
             versions=package_versions(),
-            device=describe_device(device),
+            device=describe_device(device) | ({} if self.ranks is None else {"ranks": self.ranks.size}),
             seed=seed if isinstance(seed, int) else None,
             metrics=dict(result.metrics),
             seconds=round(seconds, 3),
@@ -251,3 +303,18 @@ def _checked_out(out: Path, config: StageConfig) -> Path:
 def _refuse_plan(plan: Plan | None) -> None:
     if plan is not None and plan.refusals:
         raise PlanRefusedError("; ".join(plan.refusals), where=plan.title, remedy="see --plan")
+
+
+def joined(stage: Stage) -> Ranks | None:
+    """The ranks of this run, which have met; None where it is one process. UsageError if the stage cannot be shared."""
+    found = ranks()
+    if found is None:
+        return None
+    if not stage.on_ranks:
+        raise UsageError(
+            f"nano2 {stage.name} runs in one process, and torchrun started {found.size}",
+            where="torchrun",
+            remedy=f"start it as nano2 {stage.name}",
+        )
+    found.join()
+    return found

@@ -27,6 +27,7 @@ class Stage:
     run, plan: `"package.module:function"`, imported only when called.
         `run(config, context) -> StageResult`; `plan(config) -> Plan`.
     before: a function of the same form, called before they are imported: what libraries read while they are imported.
+    on_ranks: may be started by torchrun as several processes; any other stage refuses.
     resumable: on the first signal it saves its state in `context.run_dir` and raises InterruptedRunError.
     """
 
@@ -37,6 +38,7 @@ class Stage:
     plan: str | None = None
     resumable: bool = False
     before: str | None = None
+    on_ranks: bool = False
 
     def call_run(self, config: StageConfig, context: "StageContext") -> "StageResult":
         result = self._target(self.run)(config, context)

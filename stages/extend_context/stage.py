@@ -10,4 +10,5 @@ STAGE = Stage(
     run="stages.extend_context.run:run",
     plan="stages.extend_context.plan:plan",
     resumable=True,
+    on_ranks=True,
 )

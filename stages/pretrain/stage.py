@@ -10,4 +10,5 @@ STAGE = Stage(
     run="stages.pretrain.run:run",
     plan="stages.pretrain.plan:plan",
     resumable=True,
+    on_ranks=True,
 )

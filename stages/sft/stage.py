@@ -10,4 +10,5 @@ STAGE = Stage(
     run="stages.sft.run:run",
     plan="stages.sft.plan:plan",
     resumable=True,
+    on_ranks=True,
 )

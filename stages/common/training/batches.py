@@ -3,7 +3,7 @@
 Shapes: B sequences, T tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -50,7 +50,10 @@ class Batch:
         return Batch(self.input_ids_BT[start:end], self.document_ids_BT[start:end], self.labels_BT[start:end])
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.input_ids_BT.to(device), self.document_ids_BT.to(device), self.labels_BT.to(device))
+        return self.map(lambda rows_BT: rows_BT.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(change(self.input_ids_BT), change(self.document_ids_BT), change(self.labels_BT))
 
 
 Place = tuple[str, int]

@@ -1,23 +1,31 @@
 """The state from which an interrupted run continues: parameters, optimizer moments, random generators, position.
 
 A state is one directory `OUT.run/step-00000042`, written aside, forced to disk and renamed, so that the newest one found is
-whole whenever the process died. Tensors go through torch.distributed.checkpoint in its safetensors format (no pickle);
-names are those of the model's parameters, so the same files serve any sharding. The position in the data is the number
-of steps alone: the data order is a function of it.
+whole whenever the process died. Tensors go through torch.distributed.checkpoint in its safetensors format (no pickle), by
+the entries of `model.parallel.chunks`: any number of ranks on any mesh reads what any other wrote. The position in the data
+is the number of steps alone: the data order is a function of it.
 """
 
 import json
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.artifact.staging import sync_tree, write_json
 from model.errors import ArtifactError
+from model.hybrid import HybridLM
+from model.parallel.chunks import entries
+from model.parallel.mesh import Mesh, local
+from model.parallel.tensor import splits
+from stages.common.ranks import is_first
 
 _COUNTERS_FILE = "counters.json"
 _PREFIX = "step-"
@@ -32,55 +40,60 @@ class Counters:
     seconds: float = 0.0
 
 
-def save_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters) -> None:
-    """Write a new state and remove the older ones."""
+def save_state(
+    run_dir: Path,
+    lm: HybridLM,
+    optimizer: torch.optim.Optimizer,
+    counters: Counters,
+    mesh: Mesh | None = None,
+) -> None:
+    """Write a new state and remove the older ones. The ranks of a mesh do it together, each writes what it holds."""
     if not optimizer.state:  # before the first step; the state is read back with moments
         _create_moments(optimizer)
     final = run_dir / f"{_PREFIX}{counters.step:08d}"
     aside = run_dir / f"tmp-{final.name}"
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        aside.mkdir()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        if is_first():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+        _wait(mesh)
+        with _checkpoint_errors():
             dcp.save(
-                _tensors(model, optimizer),
-                storage_writer=dcp.HuggingFaceStorageWriter(path=str(aside)),
-                no_dist=True,
+                _tensors(lm, optimizer, mesh),
+                storage_writer=dcp.HuggingFaceStorageWriter(path=str(aside), save_distributed=True),
+                no_dist=mesh is None,
             )
-        write_json(aside / _COUNTERS_FILE, asdict(counters))
-        sync_tree(aside)
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
-    except (Exception, dcp.CheckpointException) as error:
+        if is_first():
+            write_json(aside / _COUNTERS_FILE, asdict(counters))
+            sync_tree(aside)
+            shutil.rmtree(final, ignore_errors=True)
+            aside.rename(final)
+            for older in saved_states(run_dir)[:-1]:
+                shutil.rmtree(older)
+        _wait(mesh)
+    except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
-        if not isinstance(error, Exception):  # carries the real causes by rank, and is no Exception itself
-            raise next(iter(error.failures.values()))[0] from error
         raise
-    for older in saved_states(run_dir)[:-1]:
-        shutil.rmtree(older)
 
 
-def load_state(run_dir: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Counters | None:
+def load_state(
+    run_dir: Path, lm: HybridLM, optimizer: torch.optim.Optimizer, mesh: Mesh | None = None
+) -> Counters | None:
     """Put the newest state of `run_dir` into model and optimizer; None, and nothing changed, where there is none."""
     states = saved_states(run_dir)
     if not states:
         return None
     _create_moments(optimizer)
-    tensors = _tensors(model, optimizer)
+    tensors = _tensors(lm, optimizer, mesh)
     try:
         counters = Counters(**json.loads((states[-1] / _COUNTERS_FILE).read_text()))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        with _checkpoint_errors():
             dcp.load(
                 tensors,
                 storage_reader=dcp.HuggingFaceStorageReader(path=str(states[-1])),
-                no_dist=True,
+                no_dist=mesh is None,
             )
-    except (
-        Exception,
-        dcp.CheckpointException,
-    ) as error:  # the reader raises many kinds; its own is no Exception
+    except Exception as error:  # the reader raises many kinds
         raise ArtifactError(
             f"the saved state cannot be read ({type(error).__name__}: {str(error).splitlines()[0]})",
             where=str(states[-1]),
@@ -97,15 +110,20 @@ def saved_states(run_dir: Path) -> list[Path]:
     return sorted(path for path in run_dir.glob(f"{_PREFIX}*") if path.is_dir())
 
 
-def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _tensors(lm: HybridLM, optimizer: torch.optim.Optimizer, mesh: Mesh | None) -> dict[str, Tensor]:
     """Every tensor of the state by name. Tensors of model and optimizer are the live ones, so loading fills them."""
     tensors: dict[str, Tensor] = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    for name, parameter in model.named_parameters():
-        tensors[f"model.{name}"] = parameter.detach()
+    cuts = splits(lm.config)
+    for name, parameter in lm.named_parameters():
+        cut = cuts.get(name)
+        tensors |= entries(f"model.{name}", parameter.detach(), cut, mesh)
         for moment, value in optimizer.state[parameter].items():
-            tensors[f"{moment}.{name}"] = value
+            if value.dim() == 0:  # how many steps, the same for every part
+                tensors[f"{moment}.{name}"] = local(value)
+            else:
+                tensors |= entries(f"{moment}.{name}", value, cut, mesh)
     return tensors
 
 
@@ -118,3 +136,19 @@ def _create_moments(optimizer: torch.optim.Optimizer) -> None:
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
+
+
+def _wait(mesh: Mesh | None) -> None:
+    if mesh is not None:
+        dist.barrier()
+
+
+@contextmanager
+def _checkpoint_errors() -> Iterator[None]:
+    """What torch.distributed.checkpoint met, in place of its own error, which is no Exception."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        try:
+            yield
+        except dcp.CheckpointException as error:
+            raise next(iter(error.failures.values()))[0] from error

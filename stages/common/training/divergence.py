@@ -6,6 +6,7 @@ from torch import nn
 from model.errors import DivergedError
 from model.hybrid import HybridLM
 from model.inference.diagnosis import first_not_finite
+from model.parallel.mesh import local
 from stages.common.training.objectives import StepBatch
 
 REMEDY = "lower --learning-rate or --clip, or look at these rows with `nano2 data show`"
@@ -23,7 +24,7 @@ def diverged_gradient(model: nn.Module, where: str) -> DivergedError:
     bad = [
         name
         for name, parameter in model.named_parameters()
-        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+        if parameter.grad is not None and not bool(torch.isfinite(local(parameter.grad)).all())
     ]
     # Gradients flow from the last block to the first, so the last bad one is nearest to the cause.
     named = f"the last parameter with a bad gradient is {bad[-1]}" if bad else "their squares overflow"
@@ -33,7 +34,7 @@ def diverged_gradient(model: nn.Module, where: str) -> DivergedError:
 @torch.no_grad()
 def _first_bad_module(lm: HybridLM, batch: StepBatch) -> str:
     for name, parameter in lm.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(local(parameter)).all()):
             return f"the parameter {name} is not finite"
     found = first_not_finite(
         lm.named_modules(), lambda: lm.hidden_states(batch.input_ids_BT, batch.document_ids_BT)

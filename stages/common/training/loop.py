@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-import torch
-
 from model.counting import training_flops_per_token
 from model.errors import DivergedError, InterruptedRunError, Nano2Error, NotFiniteError
 from model.hybrid import HybridLM
@@ -26,6 +24,7 @@ from stages.common.training.objectives import B, Objective, StepBatch
 from stages.common.training.optimizer import build_optimizer
 from stages.common.training.settings import TrainingSettings
 from stages.common.training.steps import StepShape
+from stages.common.training.team import OneProcess, Team
 from stages.common.training.validation import figures_before
 
 B_co = TypeVar("B_co", bound=StepBatch, covariant=True)
@@ -61,10 +60,12 @@ class TrainingLoop(Generic[B]):
         shape: StepShape,
         settings: TrainingSettings,
         context: StageContext,
+        team: Team | None = None,
     ) -> None:
         self.lm, self.stream, self.objective = lm, stream, objective
         self.schedule, self.validator, self.shape = schedule, validator, shape
         self.settings, self.context = settings, context
+        self.team = team or OneProcess()
         self.optimizer = build_optimizer(lm, settings)
         self.counters = Counters()
         self.flops_per_token = training_flops_per_token(lm.config, shape.seq_len)
@@ -76,28 +77,28 @@ class TrainingLoop(Generic[B]):
 
         InterruptedRunError with the state saved.
         """
-        resumed = load_state(self.context.run_dir, self.lm, self.optimizer)
+        resumed = load_state(self.context.run_dir, self.lm, self.optimizer, self.team.mesh)
         if resumed is not None:
             self.counters = resumed
             self.context.reporter.log(f"continuing after step {resumed.step} of {self.shape.steps}")
         self.lm.train()
         progress = self.context.reporter.progress("training", self.shape.steps, "step")
+        log_dir = self.context.run_dir if self.team.first else self.context.staging
         with (
-            MetricsLog(
-                self.context.run_dir, self.counters.step, tensorboard=self.settings.tensorboard
-            ) as log,
+            MetricsLog(log_dir, self.counters.step, tensorboard=self.settings.tensorboard) as log,
             progress as bar,
         ):
             bar.update(self.counters.step)
             before = (
-                figures_before(lambda: self._validate(0, log), self.context.run_dir)
+                figures_before(lambda: self._validate(0, log), self.context.run_dir, self.team)
                 if self.settings.validate_first
                 else {}
             )
             while self.counters.step < self.shape.steps and self._step(log, bar):
                 pass
             final = self._validate(0, log)
-            log.copy_to(self.context.staging)
+            if self.team.first:
+                log.copy_to(self.context.staging)
         return {**before, **final}
 
     def _step(self, log: MetricsLog, bar: ProgressBar) -> bool:
@@ -112,7 +113,7 @@ class TrainingLoop(Generic[B]):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss, figures = self._accumulate(batch, step)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.lm.parameters(), self.settings.clip))
+        norm = self.team.clip_gradients(self.lm, self.settings.clip)
         if not math.isfinite(norm):
             raise diverged_gradient(self.lm, self.stream.describe(step, 0, size))
         self.optimizer.step()
@@ -138,9 +139,11 @@ class TrainingLoop(Generic[B]):
         every = self.settings.validate_every
         if every and not last and self.counters.step % every == 0:
             self._validate(self.settings.validation_tokens, log)
-        if self.context.stop:
+        late = time.monotonic() - self.seconds_saved_at > self.settings.save_seconds
+        stop, save = self.team.any(bool(self.context.stop), late and self.team.first)
+        if stop:
             self._interrupt()
-        if time.monotonic() - self.seconds_saved_at > self.settings.save_seconds and not last:
+        if save and not last:
             self._save()
         return True
 
@@ -166,19 +169,22 @@ class TrainingLoop(Generic[B]):
         """Gradients of the step's mean loss, micro-batch by micro-batch; that loss (nats), and the means of its sums."""
         total, count, size = 0.0, max(batch.count, 1), self.shape.micro_batch
         sums: dict[str, float] = defaultdict(float)
-        for start in range(0, len(batch.input_ids_BT), size):
-            if self.context.stop:
+        for start, share in self.team.mine(range(0, len(batch.input_ids_BT), size)):
+            (stop,) = self.team.any(bool(self.context.stop))
+            if stop:
                 self._interrupt()
-            micro = batch.rows(start, start + size).to(self.lm.device)
+            micro = self.team.cut(batch.rows(start, start + size)).to(self.lm.device)
             loss = self.objective(self.lm, micro)
             value = float(loss.total.detach())
-            if not math.isfinite(value):
+            (diverged,) = self.team.any(not math.isfinite(value))
+            if diverged:
                 raise diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
-            (loss.total / count).backward()
-            total += value
+            (loss.total * share / count).backward()
+            total += value * share
             for name, part in loss.sums.items():
-                sums[name] += part
-        return total / count, {name: part / count for name, part in sums.items()}
+                sums[name] += part * share
+        total, *parts = self.team.add([total, *sums.values()])
+        return total / count, {name: part / count for name, part in zip(sums, parts, strict=True)}
 
     def _validate(self, tokens: int, log: MetricsLog) -> Mapping[str, float]:
         self.lm.eval()
@@ -191,7 +197,7 @@ class TrainingLoop(Generic[B]):
         return figures
 
     def _save(self) -> None:
-        save_state(self.context.run_dir, self.lm, self.optimizer, self.counters)
+        save_state(self.context.run_dir, self.lm, self.optimizer, self.counters, self.team.mesh)
         self.seconds_saved_at = time.monotonic()
 
     def _interrupt(self) -> None:

@@ -1,7 +1,10 @@
 """AdamW as the report uses it: weight decay on matrices and embeddings only."""
 
+from collections import defaultdict
+
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from stages.common.training.settings import OptimizerSettings
 
@@ -11,15 +14,17 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     step.
 
     Norms, biases, `A_log`, `D` and `dt_bias`, which are vectors, are not decayed; everything with two or more
-    dimensions is.
+    dimensions is. Sharded parameters and whole ones lie in groups of their own, since the fused step takes no mixture.
     """
-    named = sorted((name, p) for name, p in model.named_parameters() if p.requires_grad)
-    groups = [
-        {"params": [p for _, p in named if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for _, p in named if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for _, parameter in sorted(model.named_parameters()):
+        if parameter.requires_grad:
+            groups[parameter.dim() >= 2, isinstance(parameter, DTensor)].append(parameter)
     return torch.optim.AdamW(
-        groups,
+        [
+            {"params": parameters, "weight_decay": settings.weight_decay if decayed else 0.0}
+            for (decayed, _), parameters in groups.items()
+        ],
         lr=0.0,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,

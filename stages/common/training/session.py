@@ -9,14 +9,17 @@ from model.counting import count_parameters
 from model.hybrid import HybridLM
 from model.kernels import describe
 from model.loading import save
+from model.parallel.mesh import Mesh
 from model.tokenizer import copy_tokenizer
 from stages.common.data.blending import BlendedOrder
+from stages.common.ranks import ranks
 from stages.common.stage import StageContext, StageResult
 from stages.common.training.batches import RowStream, TrainingData
 from stages.common.training.loop import TrainingLoop
 from stages.common.training.objectives import cross_entropy
 from stages.common.training.settings import TrainingSettings
 from stages.common.training.steps import StepShape
+from stages.common.training.team import ManyRanks, OneProcess, Team
 from stages.common.training.validation import HeldOut
 
 
@@ -36,12 +39,12 @@ def train_on_rows(
     `lm` holds float32 masters on the run's device. `schedule` maps tokens seen, a step's own included, to its learning
     rate. The tokenizer files of the directory `tokenizer` are copied.
     """
-    prepare_model(lm, settings, context)
+    team = prepare_model(lm, settings, context)
     for source, epochs in order.epochs().items():
         context.reporter.log(f"source {source}: read {epochs:.2f} times")
 
     stream = RowStream(data, order, shape)
-    validator = HeldOut(data, settings.micro_batch)
+    validator = HeldOut(data, settings.micro_batch, team)
     loop = TrainingLoop(
         lm,
         stream,
@@ -51,10 +54,11 @@ def train_on_rows(
         shape,
         settings,
         context,
+        team,
     )
     final = loop.run()
 
-    write_model(lm, settings, context, tokenizer=tokenizer)
+    write_model(lm, settings, context, tokenizer=tokenizer, team=team)
     return StageResult(
         metrics={
             "parameters": count_parameters(lm.config).total,
@@ -66,17 +70,31 @@ def train_on_rows(
     )
 
 
-def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContext) -> None:
-    """Set the precision of the products, and log which path each layer kind takes."""
+def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContext) -> Team:
+    """Set the precision of the products, log which path each layer kind takes, and spread the model over the run's ranks."""
     if settings.precision == "bfloat16":
         lm.compute_dtype = torch.bfloat16
     for kernel in describe(lm.device.type, settings.precision):
         context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
+    if ranks() is None:
+        return OneProcess()
+    mesh = Mesh.of(lm.device.type, context=settings.context_parallel, tensor=settings.tensor_parallel)
+    mesh.spread(lm, lm.compute_dtype)
+    context.reporter.log(mesh.describe())
+    return ManyRanks(mesh)
 
 
-def write_model(lm: HybridLM, settings: TrainingSettings, context: StageContext, *, tokenizer: Path) -> None:
+def write_model(
+    lm: HybridLM,
+    settings: TrainingSettings,
+    context: StageContext,
+    *,
+    tokenizer: Path,
+    team: Team | None = None,
+) -> None:
     """The trained weights with the tokenizer files of the directory `tokenizer`, into `context.staging`."""
-    save(lm, context.staging, dtype=written_dtype(lm, settings))
+    mesh = team.mesh if team else None
+    save(lm, context.staging, dtype=written_dtype(lm, settings), mesh=mesh)
     copy_tokenizer(tokenizer, context.staging)
 
 

@@ -67,6 +67,13 @@ class TrainingSettings(OptimizerSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the fresh weights and the data order.")
 
+    context_parallel: Annotated[int, Panel("Parallelism")] = Field(
+        1, gt=0, description="Ranks that share the tokens of a row (torchrun)."
+    )
+    tensor_parallel: Annotated[int, Panel("Parallelism")] = Field(
+        1, gt=0, description="Ranks that share heads and inner widths of the mixers (torchrun)."
+    )
+
     validate_every: Annotated[Size, Panel("Validation")] = Field(
         0, ge=0, description="Steps between validations; 0 validates at the end alone."
     )

@@ -11,6 +11,7 @@ from stages.common.config import WeightedPath
 from stages.common.data.chat.rows import prepare_chat
 from stages.common.data.chat.settings import ChatDataSettings
 from stages.common.data.packed_dataset import DATASET_FILE
+from stages.common.ranks import is_first, ranks
 from stages.common.stage import StageContext
 
 
@@ -22,10 +23,13 @@ def rows_of_run(
     `tokenizer` is a directory with the chat template that is trained. Errors as of `prepare_chat`.
     """
     rows = context.run_dir / "rows"
-    if not (rows / DATASET_FILE).is_file():
+    team = ranks()
+    if is_first() and not (rows / DATASET_FILE).is_file():
         check = partial(context.check_stop, "chats are encoded anew")
         with staged_directory(rows) as staging:
             prepare_chat(chats, tokenizer, settings, staging, context.reporter, check=check)
+    if team is not None:
+        team.tell()  # that they are there
     return rows
 
 
