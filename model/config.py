@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from model.errors import ArtifactError, UsageError
 
 MAMBA, ATTENTION, MLP = "M", "*", "-"
+KINDS = {"mamba": MAMBA, "attention": ATTENTION, "mlp": MLP}
+"""The letter of each kind of block."""
 
 _LAYER_NAMES = {MAMBA: "linear_attention", ATTENTION: "full_attention", MLP: "mlp"}
 _PATTERN_OF_NAME = {

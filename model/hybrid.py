@@ -10,11 +10,13 @@ the logits are float32 at least, always.
 Shapes: B batch, T tokens, D hidden size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.config import ATTENTION, MAMBA, HybridConfig
 from model.errors import UsageError
@@ -123,6 +125,8 @@ class HybridLM(nn.Module):
         """dtype of the blocks' matrix products; None: that of the parameters."""
         self.context: Context | None = None
         """The ranks that hold a row together; None: each row is whole."""
+        self.recompute: frozenset[str] = frozenset()
+        """Letters of the blocks whose activations are not kept for the backward pass, but computed again in it."""
         if initialize:
             from model.initialization import initialize as draw
 
@@ -172,8 +176,13 @@ class HybridLM(nn.Module):
         if state is not None:
             blocks, places = state.blocks, state.places(input_ids_BT.shape[1], input_ids_BT.device, counts)
         x_BTD = self.backbone.embeddings(input_ids_BT)
-        for layer, block_state in zip(self.backbone.layers, blocks, strict=True):
-            x_BTD = layer(x_BTD, self.activation_dtype, documents, block_state, places, piece)
+        recompute = self.recompute if torch.is_grad_enabled() and state is None else frozenset()
+        for letter, layer, block_state in zip(self.config.pattern, self.backbone.layers, blocks, strict=True):
+            read: Callable[..., Tensor] = layer
+            if letter in recompute:
+                # Nothing in a block is drawn at random. Ranks recompute in one order: that of their blocks, backwards.
+                read = partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
+            x_BTD = read(x_BTD, self.activation_dtype, documents, block_state, places, piece)
         if state is not None and places is not None:
             state.advance(places.counts)
         return self.backbone.norm_f(x_BTD, self.activation_dtype)

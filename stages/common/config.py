@@ -131,6 +131,17 @@ DataPaths = Annotated[tuple[WeightedPath, ...], Short("d"), WEIGHTED_PATH]
 """Weighted data inputs, `-d PATH[:weight]`, repeatable."""
 
 
+def parse_names(value: object) -> object:
+    """Names from `a,b` as a flag gives them; the items of a list may be written so, too."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    return tuple(
+        part.strip() if isinstance(part, str) else part
+        for item in items
+        for part in (str(item).split(",") if isinstance(item, str | Path) else [item])
+        if part != ""
+    )
+
+
 class StageConfig(BaseModel):
     """The settings of one stage. Every field has a description: it is the flag's help.
 

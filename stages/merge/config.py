@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from stages.common.config import WEIGHTED_PATH, Panel, Short, WeightedPath
-from stages.common.evaluation.settings import TASKS, EvaluationSettings, TaskName, parse_names
+from stages.common.config import WEIGHTED_PATH, Panel, Short, WeightedPath, parse_names
+from stages.common.evaluation.settings import TASKS, EvaluationSettings, TaskName
 from stages.common.preset import PresetSettings
 
 _SWEEP = Panel("Sweep")

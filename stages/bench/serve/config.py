@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from stages.common.config import Cosmetic, ModelPath, Panel, StageConfig
-from stages.common.evaluation.settings import parse_names
+from stages.common.config import Cosmetic, ModelPath, Panel, StageConfig, parse_names
 from stages.common.sizes import Size
 
 KEY_VARIABLE = "NANO2_API_KEY"

@@ -5,19 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, model_validator
 
-from stages.common.config import Cosmetic, InputPath, Panel, StageConfig
+from stages.common.config import Cosmetic, InputPath, Panel, StageConfig, parse_names
 from stages.common.sizes import Size
-
-
-def parse_names(value: object) -> object:
-    """Names from `a,b` as a flag gives them; the items of a list may be written so, too."""
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    return tuple(
-        part.strip() if isinstance(part, str) else part
-        for item in items
-        for part in (str(item).split(",") if isinstance(item, str | Path) else [item])
-        if part != ""
-    )
 
 
 def parse_budgets(value: object) -> object:

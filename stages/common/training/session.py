@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from model.config import KINDS
 from model.counting import count_parameters
 from model.hybrid import HybridLM
 from model.kernels import describe
@@ -71,9 +72,10 @@ def train_on_rows(
 
 
 def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContext) -> Team:
-    """Set the precision of the products, log which path each layer kind takes, and spread the model over the run's ranks."""
+    """Set precision and recomputation, log which path each layer kind takes, and spread the model over the run's ranks."""
     if settings.precision == "bfloat16":
         lm.compute_dtype = torch.bfloat16
+    lm.recompute = frozenset(KINDS[kind] for kind in settings.recompute)
     for kernel in describe(lm.device.type, settings.precision):
         context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
     if ranks() is None:

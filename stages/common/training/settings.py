@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from stages.common.config import Cosmetic, DataPaths, Panel, StageConfig
+from stages.common.config import Cosmetic, DataPaths, Panel, StageConfig, parse_names
 from stages.common.sizes import Size
+
+LayerKind = Literal["mamba", "attention", "mlp"]
 
 
 class OptimizerSettings(StageConfig):
@@ -72,6 +74,13 @@ class TrainingSettings(OptimizerSettings):
     )
     tensor_parallel: Annotated[int, Panel("Parallelism")] = Field(
         1, gt=0, description="Ranks that share heads and inner widths of the mixers (torchrun)."
+    )
+    recompute: Annotated[
+        tuple[LayerKind, ...], BeforeValidator(parse_names), Cosmetic(), Panel("Parallelism")
+    ] = Field(
+        (),
+        description="Kinds of blocks, such as mamba,mlp, whose activations are computed again instead of kept: "
+        "less memory, the same bits.",
     )
 
     validate_every: Annotated[Size, Panel("Validation")] = Field(

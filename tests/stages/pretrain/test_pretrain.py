@@ -65,6 +65,14 @@ def test_the_model_before_the_first_step_is_measured_and_the_run_stays_the_same(
     assert content_hash(tmp_path / "out") == content_hash(tmp_path / "plain")
 
 
+def test_recomputation_changes_nothing_that_is_made(settings: Settings, tmp_path: Path) -> None:
+    pretrain(settings, tmp_path / "plain")
+    again = settings | {"recompute": "mamba, mlp"}
+    pretrain(again, tmp_path / "again")
+    assert content_hash(tmp_path / "again") == content_hash(tmp_path / "plain")
+    assert pretrain(again | {"recompute": ["attention"]}, tmp_path / "plain").up_to_date
+
+
 def test_another_seed_gives_other_weights(settings: Settings, tmp_path: Path) -> None:
     pretrain(settings, tmp_path / "a")
     pretrain(settings | {"seed": 1}, tmp_path / "b")
