@@ -4,7 +4,7 @@ An entry is a parameter, or one of the parts that a parameter holds side by side
 z, to `in_proj.weight.4`, dt). Of each entry a rank has one rectangle at most.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,20 +17,27 @@ from model.parallel.tensor import Split
 
 
 class Chunk(torch.Tensor):
-    """A rank's rectangle of an entry, as the protocol of torch.distributed.checkpoint for sharded tensors."""
+    """A rank's rectangle of an entry, in the protocol of torch.distributed.checkpoint for sharded tensors: a tensor of the
+    entry's shape, of which `held` lies here at `offsets`."""
 
+    held: Tensor
     offsets: torch.Size
-    whole: torch.Size
 
     @staticmethod
-    def of(held: Tensor, offsets: tuple[int, ...], whole: tuple[int, ...]) -> "Chunk":
-        """`held` lies at `offsets` in an entry of shape `whole`; it is shared, not copied."""
-        chunk: Chunk = torch.Tensor._make_subclass(Chunk, held)
-        chunk.offsets, chunk.whole = torch.Size(offsets), torch.Size(whole)
+    def of(held: Tensor, offsets: Sequence[int], whole: Sequence[int]) -> "Chunk":
+        """`held`, which is shared and not copied, in an entry of shape `whole`."""
+        chunk: Chunk = torch.Tensor._make_wrapper_subclass(
+            Chunk, torch.Size(whole), dtype=held.dtype, device=held.device
+        )
+        chunk.held, chunk.offsets = held, torch.Size(offsets)
         return chunk
 
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+        raise NotImplementedError(f"{func}: a chunk is saved and loaded, not computed with")
+
     def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
-        return [ChunkStorageMetadata(self.offsets, self.shape)] if self.numel() else []
+        return [ChunkStorageMetadata(self.offsets, self.held.shape)] if self.held.numel() else []
 
     def __create_write_items__(self, name: str, _: object) -> list[WriteItem]:
         properties = TensorProperties.create_from_tensor(self.held)
@@ -38,17 +45,13 @@ class Chunk(torch.Tensor):
             WriteItem(
                 index=MetadataIndex(name, chunk.offsets),
                 type=WriteItemType.SHARD,
-                tensor_data=TensorWriteData(chunk=chunk, properties=properties, size=self.whole),
+                tensor_data=TensorWriteData(chunk=chunk, properties=properties, size=self.shape),
             )
             for chunk in self.__create_chunk_list__()
         ]
 
     def __get_tensor_shard__(self, _: MetadataIndex) -> Tensor:
         return self.held
-
-    @property
-    def held(self) -> Tensor:
-        return self.as_subclass(torch.Tensor)
 
 
 def entries(

@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor
 from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.parallel.context import Context
-from model.parallel.tensor import TensorRanks, split_mixers, splits
+from model.parallel.tensor import Split, TensorRanks, split_mixers, splits
 
 
 @dataclass(frozen=True)
@@ -141,17 +141,19 @@ class Mesh:
         return norm
 
     def whole_parameters(self, lm: HybridLM) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter as it would be on one rank, one after the other. All ranks ask together."""
+        """Every parameter as it would be on one rank, one after the other, by name. All ranks ask together."""
         cuts = splits(lm.config)
         for name, parameter in sorted(lm.named_parameters()):
-            held = parameter.detach()
-            if isinstance(held, DTensor):
-                held = held.full_tensor()
-            if self.tensor is not None and name in cuts:
-                of_ranks = [torch.empty_like(held) for _ in range(self.tensor.size)]
-                dist.all_gather(of_ranks, held.contiguous(), group=self.tensor.group)
-                held = cuts[name].whole(of_ranks)
-            yield name, held
+            yield name, self.whole(parameter.detach(), cuts.get(name))
+
+    def whole(self, tensor: Tensor, split: Split | None) -> Tensor:
+        """A parameter, or a tensor like it, of which this rank holds a part. `split`: how tensor ranks cut it."""
+        held = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if self.tensor is None or split is None:
+            return held
+        of_ranks = [torch.empty_like(held) for _ in range(self.tensor.size)]
+        dist.all_gather(of_ranks, held.contiguous(), group=self.tensor.group)
+        return split.whole(of_ranks)
 
 
 def local(tensor: Tensor) -> Tensor:

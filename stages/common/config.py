@@ -56,6 +56,12 @@ class Cosmetic:
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """The field says how the work is cut, which changes results by rounding alone: an interrupted run may go on with another
+    value, while a finished artifact is that of its own."""
+
+
+@dataclass(frozen=True)
 class Panel:
     """The heading under which `--help` lists the field."""
 
@@ -174,7 +180,16 @@ class StageConfig(BaseModel):
     @classmethod
     def cosmetic_fields(cls) -> frozenset[str]:
         """The names of the fields marked `Cosmetic`."""
-        return frozenset(name for name, field in cls.model_fields.items() if marker(field, Cosmetic))
+        return cls._marked(Cosmetic)
+
+    @classmethod
+    def arrangement_fields(cls) -> frozenset[str]:
+        """The names of the fields marked `Arrangement`."""
+        return cls._marked(Arrangement)
+
+    @classmethod
+    def _marked(cls, kind: type[Any]) -> frozenset[str]:
+        return frozenset(name for name, field in cls.model_fields.items() if marker(field, kind))
 
 
 def marker(field: FieldInfo, kind: type[Marker]) -> Marker | None:

@@ -9,13 +9,18 @@ from pydantic import JsonValue
 from stages.common.config import StageConfig
 
 
-def identity(resolved: Mapping[str, Any], config: type[StageConfig]) -> dict[str, JsonValue]:
+def identity(
+    resolved: Mapping[str, Any], config: type[StageConfig], *, to_continue: bool = False
+) -> dict[str, JsonValue]:
     """The part of a resolved config (`StageConfig.resolved`) that decides the result.
 
-    Cosmetic fields are left out, and an input is its content hash (and weight) wherever it lies.
+    Cosmetic fields are left out, and an input is its content hash (and weight) wherever it lies. `to_continue`: of an
+    interrupted run, which may go on in another arrangement.
     """
-    cosmetic = config.cosmetic_fields()
-    return {name: _without_paths(value) for name, value in resolved.items() if name not in cosmetic}
+    free = config.cosmetic_fields()
+    if to_continue:
+        free |= config.arrangement_fields()
+    return {name: _without_paths(value) for name, value in resolved.items() if name not in free}
 
 
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

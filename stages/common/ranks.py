@@ -6,10 +6,9 @@ wait for its word, compute with it, and write into a folder of their own that is
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,11 @@ def lost_rank(error: BaseException) -> bool:
     )
 
 
-@cache
 def ranks() -> Ranks | None:
     """Those of this run; None where it was not started by torchrun."""
     if not all(name in os.environ for name in _VARIABLES):
         return None
-    rank, size, local = (int(os.environ[name]) for name in _VARIABLES[:3])
+    rank, size, local = (int(os.environ[name]) for name in _VARIABLES)
     return Ranks(rank, size, local)
 
 

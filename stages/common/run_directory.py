@@ -100,7 +100,8 @@ class RunDirectory:
         record = self._record()
         if record.get("stage") != stage:
             return f"it is a run of {record.get('stage')!r}"
-        return first_difference(identity(record["config"], config), identity(resolved, config))
+        there, here = (identity(each, config, to_continue=True) for each in (record["config"], resolved))
+        return first_difference(there, here)
 
     def _record(self) -> dict[str, Any]:
         path = self.path / RECORD_FILE

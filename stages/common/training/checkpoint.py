@@ -10,6 +10,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from model.artifact.staging import sync_tree, write_json
 from model.errors import ArtifactError
 from model.hybrid import HybridLM
-from model.parallel.chunks import entries
+from model.parallel.chunks import Chunk, entries
 from model.parallel.mesh import Mesh, local
 from model.parallel.tensor import splits
 from stages.common.ranks import is_first
@@ -40,40 +41,75 @@ class Counters:
     seconds: float = 0.0
 
 
-def save_state(
-    run_dir: Path,
-    lm: HybridLM,
-    optimizer: torch.optim.Optimizer,
-    counters: Counters,
-    mesh: Mesh | None = None,
-) -> None:
-    """Write a new state and remove the older ones. The ranks of a mesh do it together, each writes what it holds."""
-    if not optimizer.state:  # before the first step; the state is read back with moments
-        _create_moments(optimizer)
-    final = run_dir / f"{_PREFIX}{counters.step:08d}"
-    aside = run_dir / f"tmp-{final.name}"
-    try:
-        if is_first():
+class StateWriter:
+    """Writes states of a run. The ranks of a mesh do it together, each writes what it holds.
+
+    asynchronous: `save` copies the state into the machine's memory and returns; it is written while training goes on.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        lm: HybridLM,
+        optimizer: torch.optim.Optimizer,
+        mesh: Mesh | None = None,
+        *,
+        asynchronous: bool = False,
+    ) -> None:
+        self._run_dir, self._lm, self._optimizer, self._mesh = run_dir, lm, optimizer, mesh
+        # Collectives of two threads must not meet in one group.
+        self._group = dist.new_group(backend="gloo") if mesh is not None else None
+        self._thread = ThreadPoolExecutor(1, "state") if asynchronous else None
+        self._going_on: Future[None] | None = None
+
+    def save(self, counters: Counters) -> None:
+        """Write a new state and remove the older ones. Raises what the writing of this or of the last one met."""
+        if not self._optimizer.state:  # before the first step; the state is read back with moments
+            _create_moments(self._optimizer)
+        tensors = _tensors(self._lm, self._optimizer, self._mesh)
+        self.finish()
+        if self._thread is None:
+            self._write(tensors, counters)
+        else:
+            copies = {name: _copied(tensor) for name, tensor in tensors.items()}
+            self._going_on = self._thread.submit(self._write, copies, counters)
+
+    def finish(self) -> None:
+        """Wait until the last state lies on disk."""
+        writing, self._going_on = self._going_on, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, tensors: dict[str, Tensor], counters: Counters) -> None:
+        final = self._run_dir / f"{_PREFIX}{counters.step:08d}"
+        aside = self._run_dir / f"tmp-{final.name}"
+        try:
+            if is_first():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+            self._meet()
+            with _checkpoint_errors():
+                dcp.save(
+                    tensors,
+                    storage_writer=dcp.HuggingFaceStorageWriter(path=str(aside), save_distributed=True),
+                    process_group=self._group,
+                    no_dist=self._mesh is None,
+                )
+            if is_first():
+                write_json(aside / _COUNTERS_FILE, asdict(counters))
+                sync_tree(aside)
+                shutil.rmtree(final, ignore_errors=True)
+                aside.rename(final)
+                for older in saved_states(self._run_dir)[:-1]:
+                    shutil.rmtree(older)
+            self._meet()
+        except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-        _wait(mesh)
-        with _checkpoint_errors():
-            dcp.save(
-                _tensors(lm, optimizer, mesh),
-                storage_writer=dcp.HuggingFaceStorageWriter(path=str(aside), save_distributed=True),
-                no_dist=mesh is None,
-            )
-        if is_first():
-            write_json(aside / _COUNTERS_FILE, asdict(counters))
-            sync_tree(aside)
-            shutil.rmtree(final, ignore_errors=True)
-            aside.rename(final)
-            for older in saved_states(run_dir)[:-1]:
-                shutil.rmtree(older)
-        _wait(mesh)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+            raise
+
+    def _meet(self) -> None:
+        if self._group is not None:
+            dist.barrier(self._group)
 
 
 def load_state(
@@ -138,9 +174,11 @@ def _create_moments(optimizer: torch.optim.Optimizer) -> None:
             }
 
 
-def _wait(mesh: Mesh | None) -> None:
-    if mesh is not None:
-        dist.barrier()
+def _copied(tensor: Tensor) -> Tensor:
+    """The same entry with numbers of its own, in the machine's memory."""
+    if isinstance(tensor, Chunk):
+        return Chunk.of(_copied(tensor.held), tensor.offsets, tensor.shape)
+    return tensor.to("cpu", copy=True)
 
 
 @contextmanager

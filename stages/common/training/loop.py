@@ -16,7 +16,7 @@ from model.errors import DivergedError, InterruptedRunError, Nano2Error, NotFini
 from model.hybrid import HybridLM
 from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext
-from stages.common.training.checkpoint import Counters, load_state, save_state
+from stages.common.training.checkpoint import Counters, StateWriter, load_state
 from stages.common.training.divergence import diverged_gradient, diverged_loss
 from stages.common.training.hardware import matrix_rate, used_bytes
 from stages.common.training.metrics_log import MetricsLog
@@ -67,6 +67,9 @@ class TrainingLoop(Generic[B]):
         self.settings, self.context = settings, context
         self.team = team or OneProcess()
         self.optimizer = build_optimizer(lm, settings)
+        self.states = StateWriter(
+            context.run_dir, lm, self.optimizer, self.team.mesh, asynchronous=lm.device.type == "cuda"
+        )
         self.counters = Counters()
         self.flops_per_token = training_flops_per_token(lm.config, shape.seq_len)
         self.rate = matrix_rate(lm.device, lm.activation_dtype)
@@ -96,6 +99,7 @@ class TrainingLoop(Generic[B]):
             )
             while self.counters.step < self.shape.steps and self._step(log, bar):
                 pass
+            self.states.finish()
             final = self._validate(0, log)
             if self.team.first:
                 log.copy_to(self.context.staging)
@@ -163,6 +167,7 @@ class TrainingLoop(Generic[B]):
         except Nano2Error:
             if self.counters.step:
                 self._save()
+                self.states.finish()
             raise
 
     def _accumulate(self, batch: B, step: int) -> tuple[float, dict[str, float]]:
@@ -197,12 +202,13 @@ class TrainingLoop(Generic[B]):
         return figures
 
     def _save(self) -> None:
-        save_state(self.context.run_dir, self.lm, self.optimizer, self.counters, self.team.mesh)
+        self.states.save(self.counters)
         self.seconds_saved_at = time.monotonic()
 
     def _interrupt(self) -> None:
         """Keep the last whole step; a half-done one starts over."""
         self._save()
+        self.states.finish()
         raise InterruptedRunError(
             "interrupted, the state is saved",
             where=f"after step {self.counters.step} of {self.shape.steps}",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from stages.common.config import Cosmetic, DataPaths, Panel, StageConfig, parse_names
+from stages.common.config import Arrangement, Cosmetic, DataPaths, Panel, StageConfig, parse_names
 from stages.common.sizes import Size
 
 LayerKind = Literal["mamba", "attention", "mlp"]
@@ -59,7 +59,9 @@ class TrainingSettings(OptimizerSettings):
     """What a run of any training stage needs besides its objective, its learning rate and its amount of tokens."""
 
     data: DataPaths = Field(min_length=1, description="Packed dataset, with its weight in the blend.")
-    micro_batch: int = Field(1, gt=0, description="Sequences in one forward and backward pass.")
+    micro_batch: Annotated[int, Arrangement()] = Field(
+        1, gt=0, description="Sequences in one forward and backward pass."
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the matrix products; masters, optimizer and scan stay in float32."
     )
@@ -69,10 +71,10 @@ class TrainingSettings(OptimizerSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the fresh weights and the data order.")
 
-    context_parallel: Annotated[int, Panel("Parallelism")] = Field(
+    context_parallel: Annotated[int, Arrangement(), Panel("Parallelism")] = Field(
         1, gt=0, description="Ranks that share the tokens of a row (torchrun)."
     )
-    tensor_parallel: Annotated[int, Panel("Parallelism")] = Field(
+    tensor_parallel: Annotated[int, Arrangement(), Panel("Parallelism")] = Field(
         1, gt=0, description="Ranks that share heads and inner widths of the mixers (torchrun)."
     )
     recompute: Annotated[

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from stages.common.training.checkpoint import Counters, load_state, save_state
+from stages.common.training.checkpoint import Counters, StateWriter, load_state
 from stages.common.training.optimizer import build_optimizer
 from stages.common.training.settings import OptimizerSettings
 from tests.model.miniatures import miniature, randomized
@@ -15,7 +15,7 @@ def test_a_state_from_before_the_first_step_continues_as_a_fresh_start(tmp_path:
         lm = randomized(miniature("M*"))
         optimizer = build_optimizer(lm, OptimizerSettings())
         if saved:
-            save_state(tmp_path, lm, optimizer, Counters())
+            StateWriter(tmp_path, lm, optimizer).save(Counters())
             lm = randomized(miniature("M*"), seed=1)
             optimizer = build_optimizer(lm, OptimizerSettings())
             assert load_state(tmp_path, lm, optimizer) == Counters()
