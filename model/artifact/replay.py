@@ -24,6 +24,9 @@ _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff
 """Characters that JSON leaves in a string, and YAML takes for line breaks or refuses."""
 
 
+_TORCHRUN = ("torchrun", "--nproc-per-node")
+
+
 @dataclass(frozen=True)
 class ReplayStep:
     """One command of a replay.
@@ -52,6 +55,18 @@ class ReplayStep:
         return [*self.original.stage.split(), "--config", str(self.recipe_file), "-o", str(self.out)]
 
     @property
+    def ranks(self) -> int | None:
+        """As how many processes torchrun started it, among which sums are split; None: as one, without torchrun."""
+        ranks = self.original.device.get("ranks")
+        return None if ranks is None else int(ranks)
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command line."""
+        launcher = ["nano2"] if self.ranks is None else [*_TORCHRUN, str(self.ranks), "-m", "nano2cli"]
+        return [*launcher, *self.arguments]
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables on which the bits depend: sums on a CPU are split by thread."""
         threads = self.original.device.get("threads")
@@ -67,7 +82,7 @@ class ReplayStep:
             f"# {self.original.kind} {short_hash(self.original.content_hash or '')}"
             f"{f', made on {device}' if device else ''}\n"
             f"cat > {shlex.quote(str(self.recipe_file))} <<'RECIPE'\n{self.recipe_text}RECIPE\n"
-            f"{variables}{shlex.join(['nano2', *self.arguments])}\n"
+            f"{variables}{shlex.join(self.command)}\n"
         )
 
 

@@ -85,7 +85,7 @@ def _describe(step: ReplayStep) -> dict[str, Any]:
         "stage": step.original.stage,
         "out": str(step.out),
         "content_hash": step.original.content_hash,
-        "command": ["nano2", *step.arguments],
+        "command": step.command,
         "environment": step.environment,
         "recipe": step.recipe,
     }
@@ -107,8 +107,11 @@ def _prepare(into: Path, script: str) -> None:
 def _run_step(step: ReplayStep, context: StageContext) -> None:
     """Run one command to its end. A SIGTERM is passed on; a Ctrl-C has reached the command as well."""
     write_text_atomic(step.recipe_file, step.recipe_text)
+    torchrun = (
+        [] if step.ranks is None else ["torch.distributed.run", "--nproc-per-node", str(step.ranks), "-m"]
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "nano2cli", *step.arguments],
+        [sys.executable, "-m", *torchrun, "nano2cli", *step.arguments],
         env=os.environ | step.environment,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,

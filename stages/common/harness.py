@@ -151,7 +151,9 @@ class _ArtifactRun:
                 _staging=Path(scratch),
                 _run_dir=told.run_dir,
             )
-            return StageOutcome(self.stage.call_run(self.config, context), self.out)
+            result = self.stage.call_run(self.config, context)
+            self.ranks.meet()
+            return StageOutcome(result, self.out)
 
     def _reuse_or_run(self, overwrite: bool, keep_run: bool, stop: StopFlag) -> StageOutcome:
         self.inputs = hash_inputs(self.config, self.reporter)
@@ -233,6 +235,8 @@ class _ArtifactRun:
                 if self.ranks is not None:
                     self.ranks.tell(Work(self.inputs, resuming, directory.path))
                 result = self.stage.call_run(self.config, context)
+                if self.ranks is not None:
+                    self.ranks.meet()  # nobody reads in the run directory any more
                 seconds = before + time.monotonic() - self.started
                 write_provenance(staging, self._provenance(result, seconds, context.device))
         except InterruptedRunError:

@@ -44,6 +44,10 @@ class Ranks:
         dist.broadcast_object_list(words, src=0)
         return words[0]
 
+    def meet(self) -> None:
+        """Wait until all ranks are here."""
+        self.tell()
+
     def leave(self) -> None:
         """Part from the others."""
         import torch.distributed as dist

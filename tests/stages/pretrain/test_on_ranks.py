@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from model.artifact.provenance import read_provenance
 from model.errors import InterruptedRunError, UsageError
@@ -18,6 +21,7 @@ from stages.common.reporter import QuietReporter
 from stages.common.stage import StageOutcome
 from stages.data.stage import SYNTH
 from stages.pretrain.stage import STAGE
+from tests.nano2cli.conftest import ENVIRONMENT
 from tests.ranks import run_ranks
 
 Settings = dict[str, Any]
@@ -145,3 +149,21 @@ def test_a_stage_of_one_process_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nano2 data synth runs in one process, and torchrun started 2"):
         run_ranks(2, synthesize, tmp_path / "out")
     assert not any(tmp_path.iterdir())
+
+
+def test_torchrun_starts_it_and_replay_starts_torchrun(settings: Settings, tmp_path: Path) -> None:
+    """The whole way: a command of two processes, one result on stdout, and the same content by `nano2 replay --run`."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(settings | {"shape": SHAPE}))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "nano2cli"]
+    command = [*launcher, "pretrain", "--config", str(recipe), "-o", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["status"] == "done"
+    again = ["replay", str(tmp_path / "out"), "--run", "--into", str(tmp_path / "again")]
+    replay = subprocess.run(
+        [sys.executable, "-m", "nano2cli", *again], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert replay.returncode == 0, replay.stderr[-2000:]
+    assert "mesh of ranks: data 2, context 1, tensor 1" in replay.stderr

@@ -29,7 +29,7 @@ def rows_of_run(
         with staged_directory(rows) as staging:
             prepare_chat(chats, tokenizer, settings, staging, context.reporter, check=check)
     if team is not None:
-        team.tell()  # that they are there
+        team.meet()  # the rows are there
     return rows
 
 
