@@ -74,14 +74,25 @@ def forward_flops_per_token(config: HybridConfig, length: int) -> float:
     Matrix products of the weights (2 a parameter), causal attention scores and values (half the square), and the
     chunked scan's four products. Elementwise work is left out.
     """
-    weights = 2.0 * count_parameters(config).without_input_embedding
-    attention = 2.0 * length * config.num_attention_heads * config.head_dim * config.pattern.count(ATTENTION)
+    counts = count_parameters(config)
+    of_blocks = sum(forward_flops_by_kind(config, length).values())
+    return of_blocks + 2.0 * (counts.head + counts.final_norm)
+
+
+def forward_flops_by_kind(config: HybridConfig, length: int) -> dict[str, float]:
+    """As `forward_flops_per_token`, of all blocks of each kind, by its letter."""
+    counts = count_parameters(config)
+    attention = 2.0 * length * config.num_attention_heads * config.head_dim
     chunk = min(config.chunk_size, length)
     groups_state = config.n_groups * config.ssm_state_size
     scan = (
         2.0 * chunk * (groups_state + config.mamba_width) + 4.0 * config.mamba_width * config.ssm_state_size
     )
-    return weights + attention + scan * config.pattern.count(MAMBA)
+    return {
+        MAMBA: 2.0 * counts.mamba + scan * config.pattern.count(MAMBA),
+        ATTENTION: 2.0 * counts.attention + attention * config.pattern.count(ATTENTION),
+        MLP: 2.0 * counts.mlp,
+    }
 
 
 def training_flops_per_token(config: HybridConfig, length: int) -> float:

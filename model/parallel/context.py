@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from model.errors import UsageError
 from model.kernels.documents import Documents
+from model.parallel.shape import MeshShape
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,7 @@ class Context:
 
     def cut(self, row_BS: Tensor) -> Tensor:
         """[B, T] of this rank. UsageError if the row has no equal pieces."""
-        length, rest = divmod(row_BS.shape[1], self.size)
-        if rest:
-            raise UsageError(
-                f"rows of {row_BS.shape[1]} tokens have no {self.size} equal pieces",
-                where="context_parallel",
-                remedy="pass another --context-parallel, or prepare rows of a multiple of it",
-            )
+        length = MeshShape(context=self.size).piece(row_BS.shape[1])
         return row_BS[:, self.rank * length :][:, :length]
 
     def piece(self, shape: torch.Size, document_ids_BT: Tensor | None, device: torch.device) -> "RowPiece":
@@ -96,12 +91,7 @@ class RowPiece:
 
     def with_tail(self, x_BTC: Tensor, tokens: int) -> tuple[Tensor, Documents]:
         """x [B, J + T, C] behind the last J = `tokens` of the piece before, zeros where there is none; and its documents."""
-        if tokens > self.length:
-            raise UsageError(
-                f"pieces of {self.length} tokens are shorter than what a convolution remembers ({tokens})",
-                where="context_parallel",
-                remedy="pass a smaller --context-parallel",
-            )
+        MeshShape(context=self.context.size).piece(self.length * self.context.size, tokens)
         before_BJ = self.runs_BS[:, self.start - tokens : self.start] if self.start else None
         runs_BT = self.runs_BS[:, self.start :][:, : self.length]
         runs_BS = (

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
@@ -22,9 +22,9 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from model.errors import UsageError
 from model.hybrid import HybridLM
 from model.parallel.context import Context
+from model.parallel.shape import MeshShape
 from model.parallel.tensor import Split, TensorRanks, split_mixers, splits
 
 
@@ -37,17 +37,12 @@ class Mesh:
     @classmethod
     def of(cls, device_type: str, *, context: int = 1, tensor: int = 1) -> "Mesh":
         """All ranks of the process group. UsageError if they cannot be arranged so."""
-        ranks = dist.get_world_size()
-        data, rest = divmod(ranks, context * tensor)
-        if rest:
-            raise UsageError(
-                f"{ranks} ranks are no whole number of groups of {context} x {tensor}",
-                where="context_parallel, tensor_parallel",
-                remedy="start another number of ranks, or lower --context-parallel or --tensor-parallel",
-            )
+        shape = MeshShape.of(dist.get_world_size(), context=context, tensor=tensor)
         return cls(
             init_device_mesh(
-                device_type, (data, context, tensor), mesh_dim_names=("data", "context", "tensor")
+                device_type,
+                (shape.data, shape.context, shape.tensor),
+                mesh_dim_names=("data", "context", "tensor"),
             )
         )
 
@@ -96,7 +91,7 @@ class Mesh:
         if self.tensor is not None:
             split_mixers(lm, self.tensor)
         lm.context = self.context
-        kept_whole = {p for name, p in lm.named_parameters() if _stays_whole(name, p)}
+        kept_whole = {p for name, p in lm.named_parameters() if stays_whole(name, p)}
         wide = torch.promote_types(lm.lm_head.weight.dtype, torch.float32)
         policy = MixedPrecisionPolicy(param_dtype=gathered, reduce_dtype=wide, cast_forward_inputs=False)
         for block in lm.backbone.layers:
@@ -161,5 +156,6 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _stays_whole(name: str, parameter: nn.Parameter) -> bool:
+def stays_whole(name: str, parameter: Tensor) -> bool:
+    """Is this parameter held whole by every rank that reads different tokens?"""
     return parameter.dim() < 2 or "conv1d" in name
