@@ -26,7 +26,7 @@ SIZES = {
 def test_pruned_files_are_a_model_of_transformers(name: str, tmp_path: Path) -> None:
     lm = randomized(MINIATURES[name])
     (tmp_path / "data").mkdir()
-    kept, small = pruned(lm, packed_rows(tmp_path / "data"), tmp_path, **SIZES[name])
+    kept, small = pruned(lm, packed_rows(tmp_path / "data", rows=2), tmp_path, **SIZES[name])
     assert len(small.config.pattern) == SIZES[name].get("layers", len(lm.config.pattern)) == len(kept.layers)
     directory = tmp_path / "pruned"
     theirs, info = transformers.NemotronHForCausalLM.from_pretrained(

@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from stages.common.reporter import QuietReporter
 from stages.common.stage import StageResult
 from stages.generate.config import GenerateConfig
 from stages.generate.stage import STAGE
+from tests.forked import Forked
 from tests.model.miniatures import miniature, randomized
 
 
@@ -175,9 +175,10 @@ def test_settings_that_contradict_each_other(settings: dict[str, Any], artifact:
 
 
 def test_as_a_command_stdout_is_the_text_alone(artifact: Path) -> None:
-    command = [sys.executable, "-m", "nano2cli", "generate", "-m", str(artifact), "--max-tokens", "6"]
-    plain = subprocess.run(command, input=b"Once upon\n", capture_output=True, check=True)
-    asked = subprocess.run([*command, "--json"], input=b"Once upon\n", capture_output=True, check=True)
-    text = json.loads(asked.stdout.splitlines()[-1])["data"]["completions"][0]["text"]
-    assert plain.stdout.decode() == text + ("" if text.endswith("\n") else "\n")
-    assert b"tok/s" in plain.stderr
+    command = ["generate", "-m", artifact, "--prompt", "Once upon", "--max-tokens", 6]
+    plain, asked = Forked(*command), Forked(*command, "--json")
+    assert (plain.wait(), asked.wait()) == (0, 0)
+    (stdout, stderr), (answer, _) = plain.communicate(), asked.communicate()
+    text = json.loads(answer.splitlines()[-1])["data"]["completions"][0]["text"]
+    assert stdout == text + ("" if text.endswith("\n") else "\n")
+    assert "tok/s" in stderr

@@ -74,7 +74,7 @@ def measured(
     return measure(
         lm,
         data,
-        ImportanceSettings.model_validate({"samples": ROWS, "sample_batch": 3, **settings}),
+        ImportanceSettings.model_validate({"samples": data.row_counts["a"], "sample_batch": 3, **settings}),
         deepest=len(lm.config.pattern) if deepest is None else deepest,
         keep=keep or {},
         model=MODEL_HASH,
