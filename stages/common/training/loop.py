@@ -9,6 +9,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 from model.counting import training_flops_per_token
@@ -22,6 +23,7 @@ from stages.common.training.hardware import matrix_rate, used_bytes
 from stages.common.training.metrics_log import MetricsLog
 from stages.common.training.objectives import B, Objective, StepBatch
 from stages.common.training.optimizer import build_optimizer
+from stages.common.training.out_of_memory import memory_for
 from stages.common.training.settings import TrainingSettings
 from stages.common.training.steps import StepShape
 from stages.common.training.team import OneProcess, Team
@@ -72,7 +74,7 @@ class TrainingLoop(Generic[B]):
         )
         self.counters = Counters()
         self.flops_per_token = training_flops_per_token(lm.config, shape.seq_len)
-        self.rate = matrix_rate(lm.device, lm.activation_dtype)
+        self.rate = matrix_rate(lm.device, lm.activation_dtype) * self.team.size
         self.seconds_saved_at = time.monotonic()
 
     def run(self) -> Mapping[str, float]:
@@ -120,7 +122,8 @@ class TrainingLoop(Generic[B]):
         norm = self.team.clip_gradients(self.lm, self.settings.clip)
         if not math.isfinite(norm):
             raise diverged_gradient(self.lm, self.stream.describe(step, 0, size))
-        self.optimizer.step()
+        with self._memory_for("the optimizer's step"):
+            self.optimizer.step()
         self.optimizer.zero_grad()
         seconds = time.monotonic() - started
         self.counters = Counters(step + 1, self.counters.tokens + tokens, self.counters.seconds + seconds)
@@ -178,13 +181,15 @@ class TrainingLoop(Generic[B]):
             (stop,) = self.team.any(bool(self.context.stop))
             if stop:
                 self._interrupt()
-            micro = self.team.cut(batch.rows(start, start + size)).to(self.lm.device)
-            loss = self.objective(self.lm, micro)
+            with self._memory_for("the forward pass"):
+                micro = self.team.cut(batch.rows(start, start + size)).to(self.lm.device)
+                loss = self.objective(self.lm, micro)
             value = float(loss.total.detach())
             (diverged,) = self.team.any(not math.isfinite(value))
             if diverged:
                 raise diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
-            (loss.total * share / count).backward()
+            with self._memory_for("the backward pass"):
+                (loss.total * share / count).backward()
             total += value * share
             for name, part in loss.sums.items():
                 sums[name] += part * share
@@ -193,13 +198,17 @@ class TrainingLoop(Generic[B]):
 
     def _validate(self, tokens: int, log: MetricsLog) -> Mapping[str, float]:
         self.lm.eval()
-        figures = self.validator(self.lm, tokens)
+        with self._memory_for("the validation"):
+            figures = self.validator(self.lm, tokens)
         self.lm.train()
         if figures:
             log.write(self.counters.step, **figures)
             shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
             self.context.reporter.log(f"step {self.counters.step}: {shown}")
         return figures
+
+    def _memory_for(self, phase: str) -> AbstractContextManager[None]:
+        return memory_for(phase, f"after step {self.counters.step} of {self.shape.steps}", self.settings)
 
     def _save(self) -> None:
         self.states.save(self.counters)

@@ -29,6 +29,10 @@ class Team(Protocol):
     def first(self) -> bool:
         """Does this process keep log and clock?"""
 
+    @property
+    def size(self) -> int:
+        """How many processes it has."""
+
     def mine(self, items: Sequence[T]) -> list[tuple[T, float]]:
         """The items that this rank works on, and how much each counts: every rank gets as many, some for nothing."""
 
@@ -50,6 +54,7 @@ class OneProcess:
 
     mesh = None
     first = True
+    size = 1
 
     def mine(self, items: Sequence[T]) -> list[tuple[T, float]]:
         return [(item, 1.0) for item in items]
@@ -73,6 +78,7 @@ class ManyRanks:
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self.first = is_first()
+        self.size = dist.get_world_size()
 
     def mine(self, items: Sequence[T]) -> list[tuple[T, float]]:
         rounds = math.ceil(len(items) / self.mesh.data_size)
