@@ -178,14 +178,13 @@ class TrainingLoop(Generic[B]):
         total, count, size = 0.0, max(batch.count, 1), self.shape.micro_batch
         sums: dict[str, float] = defaultdict(float)
         for start, share in self.team.mine(range(0, len(batch.input_ids_BT), size)):
-            (stop,) = self.team.any(bool(self.context.stop))
-            if stop:
-                self._interrupt()
             with self._memory_for("the forward pass"):
                 micro = self.team.cut(batch.rows(start, start + size)).to(self.lm.device)
                 loss = self.objective(self.lm, micro)
             value = float(loss.total.detach())
-            (diverged,) = self.team.any(not math.isfinite(value))
+            stop, diverged = self.team.any(bool(self.context.stop), not math.isfinite(value))
+            if stop:
+                self._interrupt()
             if diverged:
                 raise diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
             with self._memory_for("the backward pass"):

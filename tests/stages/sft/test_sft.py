@@ -25,6 +25,7 @@ from stages.sft.epochs import blend_of_epoch
 from stages.sft.plan import plan
 from stages.sft.stage import STAGE
 from tests.model.miniatures import miniature, randomized
+from tests.ranks import run_ranks
 from tests.stages.common.data.helpers import WORDS
 
 Settings = dict[str, Any]
@@ -74,6 +75,15 @@ def sft(settings: Settings, out: Path, reporter: QuietReporter | None = None) ->
 def logged(out: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if "loss" in line]
+
+
+def test_two_ranks_train_on_the_rows_of_the_first(settings: Settings, tmp_path: Path) -> None:
+    sft(settings, tmp_path / "alone")
+    outcomes = run_ranks(2, sft, settings, tmp_path / "shared")
+    for line, expected in zip(logged(tmp_path / "shared"), logged(tmp_path / "alone"), strict=True):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert outcomes[0].result.metrics["trained_tokens"] == outcomes[1].result.metrics["trained_tokens"]
+    assert not (tmp_path / "shared.run").exists()
 
 
 def test_the_model_learns_to_answer_and_to_stop(settings: Settings, model: Path, tmp_path: Path) -> None:
