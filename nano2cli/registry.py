@@ -74,6 +74,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "bench eval", "Compare with lm-eval's hf backend on this CPU.", _SETUP, "stages.bench.stage:EVAL"
     ),
+    Command(
+        "bench train",
+        "Measure training steps, also against transformers.",
+        _SETUP,
+        "stages.bench.stage:TRAIN",
+    ),
     Command("bench serve", "Measure a server under load.", _SETUP, "stages.bench.stage:SERVE"),
 )
 

@@ -23,11 +23,23 @@ Given = ParamSpec("Given")
 Measured = TypeVar("Measured")
 
 
+class ProcessEndedError(Nano2Error):
+    """A measuring process ended without a result. code: its exit code, or minus the number of the signal that ended it."""
+
+    def __init__(self, code: int | None, where: str) -> None:
+        super().__init__(
+            f"the measuring process ended with code {code}",
+            where=where,
+            remedy="see that enough memory is free (a process killed with code -9 was out of it)",
+        )
+        self.code = code
+
+
 def run_isolated(function: Callable[Given, Measured], *args: Given.args, **kwargs: Given.kwargs) -> Measured:
     """`function(...)` in a fresh process; all it does to the process ends with it.
 
     function: a module-level function; arguments and result travel between processes. Raises Nano2Error if the process
-    fails or is killed, in which case memory ran out as a rule.
+    fails, ProcessEndedError if it is killed, in which case memory ran out as a rule.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED, function.__module__])
@@ -40,11 +52,7 @@ def run_isolated(function: Callable[Given, Measured], *args: Given.args, **kwarg
         process.join(SECONDS_TO_END)
     except EOFError:
         process.join()
-        raise Nano2Error(
-            f"the measuring process ended with code {process.exitcode}",
-            where=f"{function.__name__}{args}",
-            remedy="see that enough memory is free (a process killed with code -9 was out of it)",
-        ) from None
+        raise ProcessEndedError(process.exitcode, f"{function.__name__}{args}") from None
     finally:
         process.terminate()
         process.join()

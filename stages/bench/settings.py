@@ -1,11 +1,16 @@
-"""What every benchmark on this CPU is told."""
+"""What several benchmarks are told. No torch here."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from stages.common.config import Short, StageConfig
+from stages.common.config import Short, StageConfig, parse_names
+from stages.common.sizes import Size
+
+Count = Annotated[Size, Field(ge=1)]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(parse_names), Field(min_length=1)]
+"""Numbers from 1, separated by commas: what a benchmark goes through."""
 
 
 def result_file(default: Path) -> Any:
@@ -14,7 +19,10 @@ def result_file(default: Path) -> Any:
 
 
 class BenchConfig(StageConfig):
-    """The result file and the threads. `quick`, which a subclass describes, gives rough figures sooner."""
+    """Of a benchmark of this CPU: the result file and the threads.
+
+    `quick`, which a subclass describes, gives rough figures sooner.
+    """
 
     default_out: ClassVar[Path]
 

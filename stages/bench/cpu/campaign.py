@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import ParamSpec, TypeVar
 
-from model.errors import Nano2Error
+from stages.bench.agreement import check_same_start
 from stages.bench.cpu.measure import measure_decoding, measure_matmul, measure_training
 from stages.bench.cpu.sweep import SIDES, DecodeSetting, Side, Sweep, TrainSetting
 from stages.bench.isolation import run_isolated
 from stages.common.reporter import ProgressBar
 
-LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
-GRADIENT_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 DECODE_REPEATS = 2
 MATMUL_REPEATS = 10
 
@@ -169,15 +167,9 @@ def check_agreement(campaign: Campaign) -> None:
     }
     for setting, theirs in campaign.training.items():
         mine = ours[setting.length, setting.batch, setting.precision]
-        loss_gap = abs(mine.loss - theirs.loss)
-        gradient_gap = abs(mine.gradient_norm / theirs.gradient_norm - 1)
-        if not (
-            loss_gap <= LOSS_TOLERANCE[setting.precision]
-            and gradient_gap <= GRADIENT_TOLERANCE[setting.precision]
-        ):
-            raise Nano2Error(
-                f"the two sides differ on the same weights: losses {mine.loss:.6f} and {theirs.loss:.6f}, "
-                f"gradient norms {mine.gradient_norm:.6f} and {theirs.gradient_norm:.6f}",
-                where=f"{setting}",
-                remedy="find the layer with nano2 verify; speeds of different models say nothing",
-            )
+        check_same_start(
+            (mine.loss, mine.gradient_norm),
+            (theirs.loss, theirs.gradient_norm),
+            setting.precision,
+            f"{setting}",
+        )

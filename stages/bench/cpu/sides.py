@@ -3,22 +3,21 @@
 Shapes: B batch, T tokens, n new tokens.
 """
 
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers import GenerationConfig, NemotronHConfig, NemotronHForCausalLM
+from transformers import GenerationConfig
 
 from model.config import HybridConfig
 from model.hybrid import HybridLM
 from model.inference.generation import Generator, Request
 from model.loss import next_token_labels, token_cross_entropy
 from stages.bench.cpu.sweep import PRESET, DecodeSetting, TrainSetting
+from stages.bench.peer import transformers_model
 
 SEED = 0
 LEARNING_RATE = 1e-4
@@ -43,17 +42,7 @@ def build_nano2() -> HybridLM:
 
 def build_transformers(attention: str = "sdpa") -> nn.Module:
     """transformers' model with the weights of `build_nano2`, every one of them."""
-    transformers.logging.set_verbosity_error()  # what it falls back to on a CPU is no news here
-    warnings.simplefilter("ignore")
-    raw = bench_config().to_hf(dtype="float32")
-    for key in ("num_hidden_layers", "time_step_limit"):  # derived by it, or spelt for files alone
-        del raw[key]
-    model: nn.Module = NemotronHForCausalLM(NemotronHConfig(**raw | {"attn_implementation": attention}))
-    state = {
-        name.replace("backbone.", "model.", 1): value for name, value in build_nano2().state_dict().items()
-    }
-    model.load_state_dict(state)
-    return model
+    return transformers_model(build_nano2(), attention)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ prompt of 64 tokens and the greedy tokens after it, batch 1. gemm_share: FLOPs o
 lengths; transformers_gemm_share: theirs, FLOPs counted alike.
 """
 
-from statistics import median, quantiles
-
 from model.config import HybridConfig
 from model.counting import count_parameters, training_flops_per_token
 from stages.bench.cpu.campaign import Campaign, TrainRecord
 from stages.bench.cpu.sweep import PRESET, SIDES, Side, TrainSetting
+from stages.bench.process import spread
 from stages.common.results import TABLE, Cell
 
 Metrics = dict[str, float | int]
@@ -107,7 +106,7 @@ def _train_rows(campaign: Campaign) -> list[Row]:
                 "precision": setting.precision,
                 "attention": setting.attention,
                 "tok_per_s": round(record.tok_per_s, 1),
-                "spread": _spread(record.seconds),
+                "spread": spread(record.seconds),
                 "steps": len(record.seconds),
                 "peak_bytes": record.peak_bytes,
                 "gemm_share": round(_share(campaign, record), 4),
@@ -126,7 +125,7 @@ def _decode_rows(campaign: Campaign) -> list[Row]:
             "precision": setting.precision,
             "method": setting.method,
             "tok_per_s": round(record.tok_per_s, 1),
-            "spread": _spread(record.seconds),
+            "spread": spread(record.seconds),
             "runs": len(record.seconds),
             "best": record is campaign.best_decoding(setting.side),
         }
@@ -148,8 +147,3 @@ def _config_rows() -> list[Row]:
         {TABLE: "config", "field": name, "value": value}
         for name, value in {"preset": PRESET, **shape}.items()
     ]
-
-
-def _spread(seconds: list[float]) -> float:
-    deciles = quantiles(seconds, n=10, method="inclusive")
-    return round((deciles[-1] - deciles[0]) / median(seconds), 3)

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from stages.common.config import Cosmetic, ModelPath, Panel, StageConfig, parse_names
+from stages.bench.settings import Counts
+from stages.common.config import Cosmetic, ModelPath, Panel, StageConfig
 from stages.common.sizes import Size
 
 KEY_VARIABLE = "NANO2_API_KEY"
 """Where `nano2 serve` finds its key."""
-
-Count = Annotated[Size, Field(ge=1)]
-Counts = Annotated[tuple[Count, ...], BeforeValidator(parse_names), Field(min_length=1)]
 
 
 class ServeBenchConfig(StageConfig):

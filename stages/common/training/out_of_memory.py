@@ -15,7 +15,7 @@ def memory_for(phase: str, where: str, settings: TrainingSettings) -> Iterator[N
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise PlanRefusedError(
             f"out of memory in {phase} ({str(error).splitlines()[0] or type(error).__name__})",
@@ -24,7 +24,7 @@ def memory_for(phase: str, where: str, settings: TrainingSettings) -> Iterator[N
         ) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """A GPU's allocator has an error of its own; that of the CPU is told from others by its words."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
