@@ -8,15 +8,22 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.errors import Nano2Error, UsageError
 from nano2cli.registry import COMMANDS, find_command
 from stages.common.config import StageConfig
 from stages.common.stage import Stage, load_target
 
+if TYPE_CHECKING:
+    from model.parallel.shape import MeshShape
+    from stages.common.plan import Plan
+
 DEVICES = 1024
+
+_FIGURES = ("tokens", "flops", "devices", "context", "tensor", "device_bytes", "days")
 
 Row = dict[str, str | int | float | None]
 
@@ -57,13 +64,14 @@ def plan_rows(commands: Sequence[Sequence[str]], devices: int) -> list[Row]:
     """A row a command: what it makes, tokens, FLOPs, devices, memory of each, days. UsageError if one does not fit."""
     from stages.common.cluster import FILLED, H200, flops, spread
     from stages.common.training.hardware import assumed_accelerator
+    from stages.common.training.settings import TrainingSettings
 
     rows: list[Row] = []
     for words in commands:
         stage, config, flags = parse_command(words)
         out = Path(flags["out"]).name if flags.get("out") else None
         row: Row = {"makes": out, "stage": stage.name}
-        row |= dict.fromkeys(("tokens", "flops", "devices", "devices_per_row", "device_bytes", "days"))
+        row |= dict.fromkeys(_FIGURES)
         rows.append(row)
         with assumed_accelerator(H200):
             plan = stage.call_plan(config)
@@ -72,7 +80,11 @@ def plan_rows(commands: Sequence[Sequence[str]], devices: int) -> list[Row]:
         if "row_tokens" not in plan.sections.get("Work", {}):  # nothing for a GPU, or not known
             row["device_bytes"] = plan.peak_bytes
             continue
-        layout = spread(plan, H200, devices)
+        work = plan.sections["Work"]
+        assert isinstance(config, TrainingSettings)
+        rows_of_a_step = int(work["tokens_per_step"]) // int(work["row_tokens"])
+        micro_batches = max(1, rows_of_a_step // config.micro_batch)
+        layout = spread(partial(_plan_on, stage, config), micro_batches, H200, devices)
         if layout is None:
             raise UsageError(
                 f"does not fit into {FILLED:.0%} of {devices} {H200.name}",
@@ -80,14 +92,28 @@ def plan_rows(commands: Sequence[Sequence[str]], devices: int) -> list[Row]:
                 remedy="give more --devices",
             )
         row |= {
-            "tokens": int(plan.sections["Work"]["tokens"]),
+            "tokens": int(work["tokens"]),
             "flops": float(f"{flops(plan):.4g}"),
-            "devices": layout.devices,
-            "devices_per_row": layout.devices_per_row,
+            "devices": layout.mesh.ranks,
+            "context": layout.mesh.context,
+            "tensor": layout.mesh.tensor,
             "device_bytes": layout.memory,
             "days": float(f"{layout.seconds / 86400:.3g}"),
         }
     return rows
+
+
+def _plan_on(stage: Stage, config: StageConfig, mesh: "MeshShape") -> "Plan":
+    """The command's own plan, for one of that many devices."""
+    from stages.common.cluster import H200
+    from stages.common.training.hardware import assumed_accelerator
+    from stages.common.training.planned_mesh import assumed_ranks
+
+    arranged = config.model_copy(update={"context_parallel": mesh.context, "tensor_parallel": mesh.tensor})
+    with assumed_accelerator(H200), assumed_ranks(mesh.ranks):
+        plan = stage.call_plan(arranged)
+    assert plan is not None
+    return plan
 
 
 def assumption(devices: int) -> str:
@@ -156,7 +182,7 @@ def _show(rows: list[Row], devices: int, days: float) -> None:
 
     from stages.common.tables import lay_out
 
-    labels = {"devices_per_row": "of them a row", "device_bytes": "memory each", "flops": "FLOPs"}
+    labels = {"device_bytes": "memory each", "flops": "FLOPs"}
     title = assumption(devices)
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     table = lay_out(rows, list(rows[0]), label=lambda name: labels.get(name, name), shown=_shown, title=title)

@@ -23,6 +23,11 @@ class Ranks:
     def first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def on_machine(self) -> int:
+        """How many of them run on this one's machine."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
     def join(self) -> None:
         """Meet the others, once. Whoever asks for a collective before hangs."""
         import torch

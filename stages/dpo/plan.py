@@ -12,6 +12,7 @@ from stages.common.plan import Plan, PlanValue
 from stages.common.preferences.encoding import encode_answers
 from stages.common.preferences.estimate import MEASURED, estimate_pairs, largest_step
 from stages.common.preset import preset_shape, preset_warning
+from stages.common.training.planned_mesh import on_each_rank, planned_mesh
 from stages.common.training.planning import preset_plan, training_plan, with_passes
 from stages.common.training.steps import StepShape
 from stages.dpo.config import DpoConfig
@@ -93,5 +94,5 @@ def _of_rounds(config: DpoConfig, shape: HybridConfig) -> Plan:
         + ssm_state_bytes(shape, rows)
         + conv_state_bytes(shape, rows, element)
     )
-    planned.sections["Memory"]["rollout_states_bytes"] = states
+    planned.sections["Memory"] |= on_each_rank({"rollout_states_bytes": states}, planned_mesh(config))
     return planned

@@ -38,6 +38,7 @@ def plan(config: ExtendContextConfig) -> Plan:
         warnings=[preset_warning(config.model, config.preset, "with the data that is there")]
         if shape
         else [],
+        on_ranks=True,
     )
 
 
@@ -52,6 +53,7 @@ def _without_data(config: ExtendContextConfig, shape: HybridConfig) -> Plan:
             config,
             data={"learning_rate": taken.learning_rate},
             warnings=[preset_warning(config.model, config.preset, f"with rows of {seq_len} tokens")],
+            on_ranks=True,
         )
     return Plan(
         title=f"extend-context {config.model}",

@@ -26,7 +26,7 @@ from stages.common.preset import preset_shape, preset_warning
 from stages.common.rewards.settings import ModelReward
 from stages.common.sizes import format_bytes
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
-from stages.common.training.memory import training_memory
+from stages.common.training.planned_mesh import on_each_rank, planned_mesh
 from stages.common.training.planning import TYPICAL_SHARE, training_plan
 from stages.grpo.config import GrpoConfig
 from stages.grpo.steps import batches_of, estimated_steps, largest_prompts
@@ -76,7 +76,10 @@ def plan(config: GrpoConfig) -> Plan:
     scoring *= 2 if config.kl else 1
     training_seconds = plan.seconds or 0.0
     seconds = (reading + scoring) / rate / TYPICAL_SHARE + decoding / rate / DECODING_SHARE
-    memory = _generation_memory(config, shape, episode_tokens)
+    mesh = planned_mesh(config)
+    seconds /= 1 if mesh is None else mesh.ranks
+    memory = on_each_rank(_generation_memory(config, shape, episode_tokens), mesh)
+    peak = sum(memory.values())
     plan.sections["Generation"] = {
         "episodes": episodes,
         "tokens_per_episode": generated,
@@ -85,9 +88,10 @@ def plan(config: GrpoConfig) -> Plan:
         "seconds": seconds,
         "training_seconds": training_seconds,
         **memory,
+        "peak_bytes": peak,
     }
     plan.seconds = training_seconds + seconds
-    _add_memory(plan, config, shape, memory["peak_bytes"], available_bytes(device))
+    _add_memory(plan, peak, available_bytes(device))
     return plan
 
 
@@ -119,7 +123,7 @@ def _generation_memory(config: GrpoConfig, shape: HybridConfig, length: int) -> 
     """Bytes while episodes are sampled: the optimizer stays where it is, and so do the models that only judge."""
     element = 2 if config.precision == "bfloat16" else 4
     weights = count_parameters(shape).total * (4 + (2 if element == 2 else 0))
-    kept = {
+    return {
         "weights_bytes": weights,
         "optimizer_bytes": 8 * count_parameters(shape).total,
         "reference_bytes": weights if config.kl else 0,
@@ -132,7 +136,6 @@ def _generation_memory(config: GrpoConfig, shape: HybridConfig, length: int) -> 
         "ssm_state_bytes": ssm_state_bytes(shape, config.max_rows),
         "conv_state_bytes": conv_state_bytes(shape, config.max_rows, element),
     }
-    return {**kept, "peak_bytes": sum(kept.values())}
 
 
 def _judge_shape(part: ModelReward, config: GrpoConfig, shape: HybridConfig) -> HybridConfig:
@@ -140,10 +143,10 @@ def _judge_shape(part: ModelReward, config: GrpoConfig, shape: HybridConfig) -> 
     return shape if config.preset is not None and not part.path.exists() else read_config(part.path)
 
 
-def _add_memory(plan: Plan, config: GrpoConfig, shape: HybridConfig, generation: int, available: int) -> None:
+def _add_memory(plan: Plan, generation: int, available: int) -> None:
     """The peak of both phases, and a refusal where one of them does not fit."""
     other = sum(int(plan.sections["Generation"][name]) for name in ("reference_bytes", "reward_model_bytes"))
-    training = training_memory(shape, config.micro_batch, config.seq_len, config.precision).total + other
+    training = int(plan.sections["Memory"]["total_bytes"]) + other
     plan.sections["Memory"]["other_models_bytes"] = other
     plan.peak_bytes = max(training, generation)
     if plan.refusals:

@@ -39,7 +39,9 @@ def _planned(
     warnings: Sequence[str],
 ) -> Plan:
     steps = _steps(config, seq_len)
-    return training_plan(f"pretrain {config.preset}", shape, steps, config, data=data, warnings=warnings)
+    return training_plan(
+        f"pretrain {config.preset}", shape, steps, config, data=data, warnings=warnings, on_ranks=True
+    )
 
 
 def _steps(config: PretrainConfig, seq_len: int) -> StepShape:

@@ -13,6 +13,7 @@ from stages.common.preset import missing_rows_warning, preset_shape
 from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import forward_bytes, training_memory
+from stages.common.training.planned_mesh import on_each_rank, planned_mesh
 from stages.common.training.planning import TYPICAL_SHARE
 from stages.prune.config import PruneConfig
 from stages.prune.kept import Shape, check_keep
@@ -134,11 +135,18 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
     rate = matrix_rate(device, getattr(torch, config.precision))
     # more if it is stored in float32
     forward = forward_bytes(whole, config.sample_batch, seq_len, "bfloat16")
-    memory = {f"model_{name}": value for name, value in forward.items()}
+    mesh = planned_mesh(config)
+    memory = on_each_rank({f"model_{name}": value for name, value in forward.items()}, mesh)
+    peak = sum(memory.values())
     rows = config.samples
     if config.distill_tokens:
-        trial = training_memory(largest, config.micro_batch, seq_len, config.precision).section()
-        memory |= {f"trial_{name}": int(value) for name, value in trial.items() if name != "total_bytes"}
+        trial = training_memory(
+            largest, config.micro_batch, seq_len, config.precision, recompute=config.recompute, mesh=mesh
+        )
+        peak += trial.total
+        memory |= {
+            f"trial_{name}": int(value) for name, value in trial.section().items() if name != "total_bytes"
+        }
         rows = (config.batch_tokens or config.micro_batch * seq_len) // seq_len
     available = available_bytes(device)
     made.sections["Work"] = {
@@ -148,8 +156,8 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
         **work,
     }
     made.sections["Memory"] = {**memory, "available_bytes": available}
-    made.peak_bytes = sum(memory.values())
-    made.seconds = sum(work.values()) / rate / TYPICAL_SHARE
+    made.peak_bytes = peak
+    made.seconds = sum(work.values()) / rate / TYPICAL_SHARE / (1 if mesh is None else mesh.ranks)
     if made.peak_bytes > available:
         made.refusals.append(
             f"{gib(made.peak_bytes)} are needed, {gib(available)} are there: lower --micro-batch or --distill-tokens, "

@@ -19,7 +19,9 @@ def plan(config: SftConfig) -> Plan:
     if planned := preset_shape(config.model, config.preset):
         tokens = None if config.planned_tokens is None else math.ceil(config.planned_tokens * config.epochs)
         one = step_shape(config, 1)
-        return preset_plan(title, planned, one, config, config.model, config.preset, tokens=tokens)
+        return preset_plan(
+            title, planned, one, config, config.model, config.preset, tokens=tokens, on_ranks=True
+        )
     shape = read_config(config.model)
     load_tokenizer(config.model, shape.vocab_size)  # refuses one with more tokens than the model has
     tokenizer = ChatTokenizer.open(config.model)
@@ -40,4 +42,5 @@ def plan(config: SftConfig) -> Plan:
         config,
         data=data,
         warnings=[f"tokens are estimated from the first {MEASURED} samples of each source"],
+        on_ranks=True,
     )

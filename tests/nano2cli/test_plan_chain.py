@@ -74,16 +74,16 @@ def test_every_command_has_a_line_and_those_of_gpus_are_whole(planned: dict[str,
 def test_the_result_file_has_these_figures(planned: dict[str, Row]) -> None:
     """Written again by its command when a recipe or a plan changes."""
     written = read_result(ROOT / "docs" / "results" / "plan-nano2.json").table("chain")
-    same = ("makes", "devices", "devices_per_row", "device_bytes", "days")
+    same = ("makes", "devices", "context", "tensor", "device_bytes", "days")
     assert [[row[name] for name in same] for row in written] == [
         [row[name] for name in same] for row in planned.values()
     ]
 
 
 def test_long_rows_are_split_over_devices(planned: dict[str, Row]) -> None:
-    assert planned["nano2-12b-base"]["devices_per_row"] == 64
-    assert planned["nano2-12b-sft1"]["devices_per_row"] == 16
-    assert planned["nano2-12b-base"]["devices"] == 12 * 64  # twelve rows a step
+    assert planned["nano2-12b-base"]["context"] == 128
+    assert planned["nano2-12b-sft1"]["context"] == 16
+    assert planned["nano2-12b-base"]["devices"] == 6 * 128  # twelve rows a step, two after the other
 
 
 def test_too_few_devices_are_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,25 +1,36 @@
-"""Peak memory of a training step, by kind and by formula, before any tensor exists.
+"""Peak memory of a training step, by kind and by formula, before any tensor exists: of one process, or of a rank of a mesh.
 
-What the backward pass keeps of each block follows from the layers' own code (model/layers, model/kernels). `e` is the
-size of an activation element: 4 bytes in float32, 2 in bfloat16; the residual stream, the norms' inputs, dt and the
-scan's states are float32 always.
+What the backward pass keeps of each block follows from the layers' own code (model/layers, model/kernels, model/parallel).
+`e` is the size of an activation element: 4 bytes in float32, 2 in bfloat16; the residual stream, the norms' inputs, dt and
+the scan's states are float32 always.
 
-Shapes: D hidden size, F MLP width, H Mamba heads, N state size, Q chunk length, q/kv attention heads.
+Shapes: B rows, T tokens of a rank's piece, S tokens of a row, D hidden size, F MLP width, H Mamba heads, N state size,
+Q chunk length, q/kv attention heads.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from model.config import ATTENTION, MAMBA, MLP, HybridConfig
+from model.config import ATTENTION, KINDS, MAMBA, MLP, HybridConfig
 from model.counting import count_parameters
 from model.loss import chunk_rows
+from model.parallel.holdings import holdings
+from model.parallel.shape import MeshShape
 
 LOSS_CHUNKS = 4
 """Chunks of logits alive at once in the loss: logits that become their gradient, their copies, a product of weights."""
 
+_NAMES = {letter: name for name, letter in KINDS.items()}
+
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes by kind."""
+    """Bytes by kind.
+
+    masks: which tokens see each other, where rows hold several documents or are cut in pieces. recomputed: activations of
+    the one block that is computed again. gathered: weights and gradients that are there whole while they are worked on.
+    root_gradients: of embeddings and head, while they are added over the ranks; the activations are gone by then.
+    """
 
     weights: int
     gradients: int
@@ -27,19 +38,31 @@ class TrainingMemory:
     mamba_activations: int
     attention_activations: int
     mlp_activations: int
+    masks: int
+    recomputed: int
     loss: int
     working: int
+    gathered: int = 0
+    root_gradients: int = 0
 
     @property
     def activations(self) -> int:
-        return self.mamba_activations + self.attention_activations + self.mlp_activations
+        kept = self.mamba_activations + self.attention_activations + self.mlp_activations
+        return kept + self.masks + self.recomputed
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.loss + self.working
+        step = self.activations + self.loss + self.working + self.gathered
+        return self.weights + self.gradients + self.optimizer + max(step, self.root_gradients)
 
     def section(self) -> dict[str, str | int | float]:
-        """Rows of a plan."""
+        """Rows of a plan; what is there on ranks, or with recomputation alone is left out elsewhere."""
+        elsewhere = {
+            "attention_masks_bytes": self.masks,
+            "recomputed_activations_bytes": self.recomputed,
+            "gathered_bytes": self.gathered,
+            "root_gradients_bytes": self.root_gradients,
+        }
         return {
             "weights_bytes": self.weights,
             "gradients_bytes": self.gradients,
@@ -49,28 +72,102 @@ class TrainingMemory:
             "mlp_activations_bytes": self.mlp_activations,
             "loss_bytes": self.loss,
             "working_bytes": self.working,
+            **{name: value for name, value in elsewhere.items() if value},
             "total_bytes": self.total,
         }
 
 
-def training_memory(config: HybridConfig, sequences: int, length: int, precision: str) -> TrainingMemory:
-    """Memory of one micro-batch of `sequences` x `length` tokens with float32 masters and AdamW."""
-    parameters = count_parameters(config).total
+def training_memory(
+    config: HybridConfig,
+    sequences: int,
+    length: int,
+    precision: str,
+    *,
+    recompute: Collection[str] = (),
+    mesh: MeshShape | None = None,
+    packed: bool = True,
+) -> TrainingMemory:
+    """Memory of one micro-batch of `sequences` x `length` tokens with float32 masters and AdamW.
+
+    recompute: kinds of blocks. mesh: of the ranks; None: one process. packed: rows may hold several documents. UsageError if
+    the mesh cannot hold the model, or cut the rows.
+    """
     element = 2 if precision == "bfloat16" else 4
-    tokens = sequences * length
-    cast_weights = 2 * parameters if precision == "bfloat16" else 0
+    shape = mesh or MeshShape()
+    piece = shape.piece(length, config.conv_kernel - 1 if MAMBA in config.pattern else 0)
+    tokens = sequences * piece
+    share = _share(config, shape.tensor)
+    of_block = {
+        letter: tokens * _kept_bytes(letter, share, element, shape.context) for letter in set(config.pattern)
+    }
+    mask = sequences * piece * length if packed or shape.context > 1 else 0
+    input_bytes = tokens * 4 * config.hidden_size
+    kept, recomputed, masks = dict.fromkeys(KINDS.values(), 0), 0, 0
+    for letter, size in of_block.items():
+        of_mask = mask * element if letter == ATTENTION else 0
+        count = config.pattern.count(letter)
+        if _NAMES[letter] in recompute:
+            kept[letter] = count * input_bytes
+            recomputed = max(recomputed, size - input_bytes + of_mask)
+        else:
+            kept[letter] = count * size
+            masks += count * of_mask
+    if ATTENTION in config.pattern:
+        masks += mask
     return TrainingMemory(
-        weights=4 * parameters + cast_weights,
-        gradients=4 * parameters,
-        optimizer=8 * parameters,
-        mamba_activations=config.pattern.count(MAMBA) * tokens * _mamba_bytes(config, element),
-        attention_activations=config.pattern.count(ATTENTION) * tokens * _attention_bytes(config, element),
-        mlp_activations=config.pattern.count(MLP) * tokens * _mlp_bytes(config, element),
+        **_parameter_bytes(config, element, recompute, mesh),
+        mamba_activations=kept[MAMBA],
+        attention_activations=kept[ATTENTION],
+        mlp_activations=kept[MLP],
+        masks=masks,
+        recomputed=recomputed,
         loss=tokens * config.hidden_size * (4 + 2 * element)
         + 4 * config.vocab_size * config.hidden_size
         + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
-        working=length * _row_working_bytes(config) if MAMBA in config.pattern else 0,
+        working=piece * _row_working_bytes(share) if MAMBA in config.pattern else 0,
     )
+
+
+def _parameter_bytes(
+    config: HybridConfig, element: int, recompute: Collection[str], mesh: MeshShape | None
+) -> dict[str, int]:
+    """Masters, gradients and moments in float32, and copies in the precision of the products."""
+    if mesh is not None:
+        held = holdings(config, mesh)
+        return {
+            "weights": 4 * held.held,
+            "gradients": 4 * held.held,
+            "optimizer": 8 * held.held,
+            # Two blocks: the one that is worked on and the next; what is received, and the gradient that is sent.
+            "gathered": 4 * held.root + held.block * (4 * element + 4),
+            # Weights, gradients, and the gradients as they are sent.
+            "root_gradients": 3 * 4 * held.root,
+        }
+    counts = count_parameters(config)
+    of_kind = {name: getattr(counts, name) for name in KINDS}
+    again = [of_kind[name] // config.pattern.count(KINDS[name]) for name in recompute if of_kind[name]]
+    copied = sum(of_kind[name] for name in KINDS if name not in recompute) + max(again, default=0)
+    copies = 2 * (copied + counts.head) if element == 2 else 0
+    return {
+        "weights": 4 * counts.total + copies,
+        "gradients": 4 * counts.total,
+        "optimizer": 8 * counts.total,
+    }
+
+
+def _share(config: HybridConfig, ranks: int) -> HybridConfig:
+    """The shape of what one of so many tensor ranks computes."""
+    names = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "mamba_num_heads", "n_groups")
+    return config.model_copy(update={name: getattr(config, name) // ranks for name in names})
+
+
+def _kept_bytes(letter: str, share: HybridConfig, element: int, context: int) -> int:
+    """Of a block of this kind, a token of a rank."""
+    if letter == MAMBA:
+        return _mamba_bytes(share, element) + (_mamba_piece_bytes(share, element) if context > 1 else 0)
+    if letter == ATTENTION:
+        return _attention_bytes(share, element, context)
+    return _mlp_bytes(share, element)
 
 
 def forward_bytes(config: HybridConfig, sequences: int, length: int, dtype: str) -> dict[str, int]:
@@ -106,6 +203,16 @@ def _mamba_bytes(config: HybridConfig, element: int) -> int:
     )
 
 
+def _mamba_piece_bytes(config: HybridConfig, element: int) -> int:
+    """Of what enters a piece of a row: the convolution's inputs with the tail before them, the outputs of the entering state
+    and what survives of it (model/parallel/scan.py)."""
+    with_tail = config.conv_width * element
+    carried = 4 * config.mamba_width
+    survives = 5 * 4 * config.mamba_num_heads
+    widened = 0 if element == 4 else 4 * config.n_groups * config.ssm_state_size
+    return with_tail + carried + survives + widened
+
+
 def _row_working_bytes(config: HybridConfig) -> int:
     """Per token of the one row that a Mamba block's backward pass works on, in float32 (kernels/scan.py, convolution.py)."""
     inputs_and_outputs = 7 * config.mamba_width + 4 * config.n_groups * config.ssm_state_size
@@ -115,9 +222,10 @@ def _row_working_bytes(config: HybridConfig) -> int:
     return 4 * (inputs_and_outputs + within_chunks + between_chunks + convolution)
 
 
-def _attention_bytes(config: HybridConfig, element: int) -> int:
+def _attention_bytes(config: HybridConfig, element: int, context: int = 1) -> int:
+    """Keys and values are those of the whole row, of which each of its ranks reads a piece."""
     queries = config.num_attention_heads * config.head_dim
-    keys_values = 2 * config.num_key_value_heads * config.head_dim
+    keys_values = 2 * config.num_key_value_heads * config.head_dim * context
     return (
         _block_bytes(config, element) + (2 * queries + keys_values) * element + 4 * config.num_attention_heads
     )

@@ -11,7 +11,9 @@ from model.hybrid import HybridLM
 from model.kernels import describe
 from model.loading import save
 from model.parallel.mesh import Mesh
+from model.parallel.shape import MeshShape
 from model.tokenizer import copy_tokenizer
+from stages.common.allocator import give_back_freed_memory
 from stages.common.data.blending import BlendedOrder
 from stages.common.ranks import ranks
 from stages.common.stage import StageContext, StageResult
@@ -78,7 +80,10 @@ def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContex
     lm.recompute = frozenset(KINDS[kind] for kind in settings.recompute)
     for kernel in describe(lm.device.type, settings.precision):
         context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
+    if settings.recompute or ranks() is not None:
+        give_back_freed_memory()
     if ranks() is None:
+        MeshShape.of(1, context=settings.context_parallel, tensor=settings.tensor_parallel)
         return OneProcess()
     mesh = Mesh.of(lm.device.type, context=settings.context_parallel, tensor=settings.tensor_parallel)
     mesh.spread(lm, lm.compute_dtype)

@@ -1,9 +1,12 @@
 """Plans for models, data and devices that are not there."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from model.errors import ArtifactError
+from model.parallel.shape import MeshShape
 from stages.common.cluster import H200, flops, spread
 from stages.common.plan import Plan
 from stages.common.training.hardware import (
@@ -64,41 +67,48 @@ def test_an_assumed_device_is_planned_for_and_then_forgotten() -> None:
     assert sft_plan(sft()).seconds != planned.seconds
 
 
-def plan_of(rows: int, all_bytes: float, row_bytes: float) -> Plan:
-    return Plan(
-        title="a step of rows of 100 tokens",
-        sections={
-            "Work": {"tokens": rows * 100, "tokens_per_step": rows * 100, "row_tokens": 100, "flops": 7.0},
-            "Memory": {
-                "weights_bytes": round(all_bytes),
-                "mlp_activations_bytes": round(row_bytes),
-                "total_bytes": round(all_bytes + row_bytes),
-            },
-        },
-        seconds=1000.0,
-    )
+@dataclass(frozen=True)
+class Made:
+    """A command whose models are spread over all devices, and its rows over those that read them. In devices' memory."""
+
+    of_all: float
+    of_row: float
+
+    def plan_on(self, mesh: MeshShape) -> Plan:
+        memory = self.of_all / mesh.ranks + self.of_row / (mesh.context * mesh.tensor)
+        return Plan(title="x", peak_bytes=round(memory * H200.memory), seconds=1000 / mesh.ranks)
 
 
 @pytest.mark.parametrize(
-    ("rows", "all_share", "row_share", "most", "devices", "devices_per_row"),
+    ("micro_batches", "of_all", "of_row", "most", "expected"),
     [
-        (12, 0.5, 0.3, 8, 6, 1),  # as many as divide the rows
-        (12, 0.5, 0.3, 1, 1, 1),
-        (12, 3.0, 0.3, 8, 6, 1),  # 3/6 + 0.3
-        (2, 3.0, 0.8, 8, 8, 4),  # 3/2 + 0.8 and 3/4 + 0.4 are too much
-        (1, 0.1, 6.0, 8, 8, 8),  # a row that only all together hold
+        (12, 0.5, 0.3, 8, MeshShape(6, 1, 1)),  # as many as divide the micro-batches
+        (12, 0.5, 0.3, 1, MeshShape(1, 1, 1)),
+        (12, 3.0, 0.3, 8, MeshShape(6, 1, 1)),  # 3/6 + 0.3
+        (2, 3.0, 0.8, 8, MeshShape(2, 4, 1)),  # 3/2 + 0.8 and 3/4 + 0.4 are too much
+        (1, 0.1, 6.0, 8, MeshShape(1, 8, 1)),  # a row that only all together hold
     ],
 )
 def test_a_plan_is_spread_over_devices(
-    rows: int, all_share: float, row_share: float, most: int, devices: int, devices_per_row: int
+    micro_batches: int, of_all: float, of_row: float, most: int, expected: MeshShape
 ) -> None:
-    layout = spread(plan_of(rows, all_share * H200.memory, row_share * H200.memory), H200, most)
+    made = Made(of_all, of_row)
+    layout = spread(made.plan_on, micro_batches, H200, most)
     assert layout is not None
-    assert (layout.devices, layout.devices_per_row) == (devices, devices_per_row)
-    expected = all_share / devices + row_share / devices_per_row
-    assert layout.memory == pytest.approx(expected * H200.memory)
-    assert layout.seconds == pytest.approx(1000 / devices)
+    assert layout.mesh == expected
+    assert layout.memory == made.plan_on(expected).peak_bytes
+    assert layout.seconds == pytest.approx(1000 / expected.ranks)
+
+
+def test_where_tokens_cannot_be_shared_mixers_are() -> None:
+    def short_rows(mesh: MeshShape) -> Plan:
+        mesh.piece(6)
+        return Made(0.1, 3.0).plan_on(mesh)
+
+    layout = spread(short_rows, 1, H200, 8)
+    assert layout is not None
+    assert layout.mesh == MeshShape(1, 2, 2)
 
 
 def test_what_fits_nowhere_has_no_layout() -> None:
-    assert spread(plan_of(1, 0.1 * H200.memory, 8 * H200.memory), H200, 8) is None
+    assert spread(Made(0.1, 8.0).plan_on, 1, H200, 8) is None

@@ -46,7 +46,7 @@ def test_the_plan_is_an_upper_bound_of_what_is_sampled(
 
 def test_what_memory_does_not_hold_is_refused(settings: Settings, grpo: Grpo, tmp_path: Path) -> None:
     with pytest.raises(PlanRefusedError, match=r"sampling needs .*lower --max-rows"):
-        grpo(tmp_path / "out", max_rows=4096, seq_len=1 << 18, max_tokens=1 << 18)
+        grpo(tmp_path / "out", max_rows=4096, seq_len=1 << 15, max_tokens=1 << 15)
     assert not (tmp_path / "out.run").exists()
 
 
