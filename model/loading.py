@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from model.artifact.weights import CheckpointFiles, save_weights
 from model.config import HybridConfig
 from model.errors import ArtifactError, UsageError
 from model.hybrid import HybridLM
-from model.parallel.mesh import Mesh
+
+if TYPE_CHECKING:
+    from model.parallel.mesh import Mesh
 
 CONFIG_FILE = "config.json"
 DTYPES = {
@@ -67,7 +69,7 @@ def assembled(config: HybridConfig, tensors: Mapping[str, Tensor]) -> HybridLM:
 
 
 def save(
-    lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None, mesh: Mesh | None = None
+    lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None, mesh: "Mesh | None" = None
 ) -> None:
     """Write weights (in `dtype`, default: as they are), `config.json` and `generation_config.json` into a directory.
 

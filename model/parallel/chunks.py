@@ -5,15 +5,18 @@ z, to `in_proj.weight.4`, dt). Of each entry a rank has one rectangle at most.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from model.parallel.mesh import Mesh, local
+from model.parallel.shards import is_sharded, local
 from model.parallel.tensor import Split
+
+if TYPE_CHECKING:
+    from model.parallel.mesh import Mesh
 
 
 class Chunk(torch.Tensor):
@@ -55,7 +58,7 @@ class Chunk(torch.Tensor):
 
 
 def entries(
-    name: str, tensor: Tensor, split: Split | None, mesh: Mesh | None
+    name: str, tensor: Tensor, split: Split | None, mesh: "Mesh | None"
 ) -> Iterator[tuple[str, Tensor]]:
     """What of a parameter, or of a tensor like it, lies here. `split`: how tensor ranks cut it; None: they have it whole."""
     if mesh is None:
@@ -88,9 +91,9 @@ def _names(name: str, split: Split | None) -> list[str]:
     return [name] if parts == 1 else [f"{name}.{number}" for number in range(parts)]
 
 
-def _first_row(tensor: Any, mesh: Mesh) -> int:
+def _first_row(tensor: Any, mesh: "Mesh") -> int:
     """Of the rows that a tensor rank holds, the first that FSDP left here: it cuts as `torch.chunk` does."""
-    if local(tensor) is tensor:
+    if not is_sharded(tensor):
         return 0
     rows = -(-tensor.shape[0] // mesh.sharding.size())
     return min(rows * mesh.sharding.get_local_rank(), tensor.shape[0])

@@ -8,8 +8,8 @@ import torch
 
 from model.config import HybridConfig
 from model.hybrid import Block
-from model.parallel.mesh import stays_whole
 from model.parallel.shape import MeshShape
+from model.parallel.shards import stays_whole
 from model.parallel.tensor import refuse_uneven, splits
 
 

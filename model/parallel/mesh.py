@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from model.hybrid import HybridLM
 from model.parallel.context import Context
 from model.parallel.shape import MeshShape
+from model.parallel.shards import is_sharded, local, stays_whole
 from model.parallel.tensor import Split, TensorRanks, split_mixers, splits
 
 
@@ -106,7 +107,7 @@ class Mesh:
 
     def finish_gradients(self, lm: HybridLM) -> None:
         """Add the gradients that FSDP does not: of what stays whole on every rank."""
-        gradients = [p.grad for p in lm.parameters() if not isinstance(p, DTensor) and p.grad is not None]
+        gradients = [p.grad for p in lm.parameters() if not is_sharded(p) and p.grad is not None]
         together = torch.cat([gradient.flatten() for gradient in gradients])
         self.add(together)
         for gradient, total in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
@@ -119,7 +120,7 @@ class Mesh:
         names = splits(lm.config) if self.tensor else {}
         for name, parameter in lm.named_parameters():
             if parameter.grad is not None:
-                squares[isinstance(parameter, DTensor), name in names].append(
+                squares[is_sharded(parameter), name in names].append(
                     local(parameter.grad).double().square().sum()
                 )
         zero = torch.zeros((), dtype=torch.float64, device=lm.device)
@@ -149,13 +150,3 @@ class Mesh:
         of_ranks = [torch.empty_like(held) for _ in range(self.tensor.size)]
         dist.all_gather(of_ranks, held.contiguous(), group=self.tensor.group)
         return split.whole(of_ranks)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def stays_whole(name: str, parameter: Tensor) -> bool:
-    """Is this parameter held whole by every rank that reads different tokens?"""
-    return parameter.dim() < 2 or "conv1d" in name

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -24,9 +25,12 @@ from model.artifact.staging import sync_tree, write_json
 from model.errors import ArtifactError
 from model.hybrid import HybridLM
 from model.parallel.chunks import Chunk, entries
-from model.parallel.mesh import Mesh, local
+from model.parallel.shards import local
 from model.parallel.tensor import splits
 from stages.common.ranks import is_first
+
+if TYPE_CHECKING:
+    from model.parallel.mesh import Mesh
 
 _COUNTERS_FILE = "counters.json"
 _PREFIX = "step-"
@@ -52,7 +56,7 @@ class StateWriter:
         run_dir: Path,
         lm: HybridLM,
         optimizer: torch.optim.Optimizer,
-        mesh: Mesh | None = None,
+        mesh: "Mesh | None" = None,
         *,
         asynchronous: bool = False,
     ) -> None:
@@ -113,7 +117,7 @@ class StateWriter:
 
 
 def load_state(
-    run_dir: Path, lm: HybridLM, optimizer: torch.optim.Optimizer, mesh: Mesh | None = None
+    run_dir: Path, lm: HybridLM, optimizer: torch.optim.Optimizer, mesh: "Mesh | None" = None
 ) -> Counters | None:
     """Put the newest state of `run_dir` into model and optimizer; None, and nothing changed, where there is none."""
     states = saved_states(run_dir)
@@ -146,7 +150,7 @@ def saved_states(run_dir: Path) -> list[Path]:
     return sorted(path for path in run_dir.glob(f"{_PREFIX}*") if path.is_dir())
 
 
-def _tensors(lm: HybridLM, optimizer: torch.optim.Optimizer, mesh: Mesh | None) -> dict[str, Tensor]:
+def _tensors(lm: HybridLM, optimizer: torch.optim.Optimizer, mesh: "Mesh | None") -> dict[str, Tensor]:
     """Every tensor of the state by name. Tensors of model and optimizer are the live ones, so loading fills them."""
     tensors: dict[str, Tensor] = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():

@@ -6,7 +6,7 @@ from torch import nn
 from model.errors import DivergedError
 from model.hybrid import HybridLM
 from model.inference.diagnosis import first_not_finite
-from model.parallel.mesh import local
+from model.parallel.shards import local
 from stages.common.training.objectives import StepBatch
 
 REMEDY = "lower --learning-rate or --clip, or look at these rows with `nano2 data show`"

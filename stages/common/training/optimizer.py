@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
+from model.parallel.shards import is_sharded
 from stages.common.training.settings import OptimizerSettings
 
 
@@ -19,7 +19,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for _, parameter in sorted(model.named_parameters()):
         if parameter.requires_grad:
-            groups[parameter.dim() >= 2, isinstance(parameter, DTensor)].append(parameter)
+            groups[parameter.dim() >= 2, is_sharded(parameter)].append(parameter)
     return torch.optim.AdamW(
         [
             {"params": parameters, "weight_decay": settings.weight_decay if decayed else 0.0}

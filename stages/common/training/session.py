@@ -10,7 +10,6 @@ from model.counting import count_parameters
 from model.hybrid import HybridLM
 from model.kernels import describe
 from model.loading import save
-from model.parallel.mesh import Mesh
 from model.parallel.shape import MeshShape
 from model.tokenizer import copy_tokenizer
 from stages.common.allocator import give_back_freed_memory
@@ -85,6 +84,8 @@ def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContex
     if ranks() is None:
         MeshShape.of(1, context=settings.context_parallel, tensor=settings.tensor_parallel)
         return OneProcess()
+    from model.parallel.mesh import Mesh
+
     mesh = Mesh.of(lm.device.type, context=settings.context_parallel, tensor=settings.tensor_parallel)
     mesh.spread(lm, lm.compute_dtype)
     context.reporter.log(mesh.describe())

@@ -5,16 +5,18 @@ The loop asks the same things of both, and a step is the same: its rows, its los
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from model.errors import UsageError
 from model.hybrid import HybridLM
-from model.parallel.mesh import Mesh
 from stages.common.ranks import is_first
 from stages.common.training.objectives import StepBatch
+
+if TYPE_CHECKING:
+    from model.parallel.mesh import Mesh
 
 T = TypeVar("T")
 B = TypeVar("B", bound=StepBatch)
@@ -22,7 +24,7 @@ B = TypeVar("B", bound=StepBatch)
 
 class Team(Protocol):
     @property
-    def mesh(self) -> Mesh | None:
+    def mesh(self) -> "Mesh | None":
         """Of its ranks; None where one process does it all."""
 
     @property
@@ -75,7 +77,7 @@ class OneProcess:
 class ManyRanks:
     """Rows over the mesh's data ranks, a row's tokens over its context ranks."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: "Mesh") -> None:
         self.mesh = mesh
         self.first = is_first()
         self.size = dist.get_world_size()
