@@ -7,7 +7,8 @@ from torch import Tensor
 from model.config import ATTENTION, KINDS, MAMBA, MLP
 from model.hybrid import Block, HybridLM
 from model.loss import next_token_labels, token_cross_entropy
-from model.parallel.mesh import Mesh, local
+from model.parallel.mesh import Mesh
+from model.parallel.shards import local
 from tests.model.miniatures import MINIATURES, random_ids, randomized
 from tests.ranks import run_ranks
 

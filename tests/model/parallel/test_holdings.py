@@ -6,8 +6,9 @@ import pytest
 
 from model.errors import UsageError
 from model.parallel.holdings import holdings
-from model.parallel.mesh import Mesh, local
+from model.parallel.mesh import Mesh
 from model.parallel.shape import MeshShape
+from model.parallel.shards import local
 from tests.model.miniatures import MINIATURES, randomized
 from tests.ranks import run_ranks
 
