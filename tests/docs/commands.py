@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -86,11 +87,16 @@ def without_assignments(command: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
+def as_one_process(words: Sequence[str]) -> list[str]:
+    """`torchrun ... -m nano2cli sft ...` as `nano2 sft ...`; anything else as it is."""
+    if words[:1] and words[0] == "torchrun":
+        return ["nano2", *words[words.index("nano2cli") + 1 :]]
+    return list(words)
+
+
 def nano2_commands() -> list[tuple[Line, list[str]]]:
-    """Every `nano2 ...` of every line."""
-    return [
-        (line, list(words))
-        for line in lines()
-        for command in line.commands
-        if (words := without_assignments(command)) and words[0] == "nano2"
+    """Every `nano2 ...` of every line, however many ranks it is started on."""
+    commands = [
+        (line, as_one_process(without_assignments(each))) for line in lines() for each in line.commands
     ]
+    return [(line, words) for line, words in commands if words[:1] == ["nano2"]]

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,17 @@ from typer import TyperException
 from model.errors import UsageError
 from nano2cli.app import main
 from nano2cli.plan_chain import parse_command
-from tests.docs.commands import PAGES, ROOT, SHELL, Line, blocks, lines, nano2_commands, without_assignments
+from tests.docs.commands import (
+    PAGES,
+    ROOT,
+    SHELL,
+    Line,
+    as_one_process,
+    blocks,
+    lines,
+    nano2_commands,
+    without_assignments,
+)
 from tests.docs.world import World, shrunk
 
 NOT_RUN = {
@@ -71,9 +82,17 @@ def test_a_line_runs_programs_that_are_known(line: Line) -> None:
             assert importlib.util.find_spec(words[2]) is not None
             assert [word for word in words[3:] if "/" in word and not (ROOT / word).parent.exists()] == []
         else:
-            assert words[0] in {"nano2", "echo", "curl", "cat", "pip", "export", ".", "lm_eval"}, (
-                f"how is {words[0]} tested?"
-            )
+            assert words[0] in {
+                "nano2",
+                "echo",
+                "torchrun",
+                "curl",
+                "cat",
+                "pip",
+                "export",
+                ".",
+                "lm_eval",
+            }, f"how is {words[0]} tested?"
 
 
 def make_targets() -> set[str]:
@@ -131,10 +150,13 @@ def test_the_commands_of_a_page_run(page: Path, world: World, monkeypatch: pytes
 
 def run_line(line: Line, world: World, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """None, or what went wrong."""
-    commands = [list(without_assignments(command)) for command in line.commands]
+    typed = [without_assignments(command) for command in line.commands]
+    commands = [as_one_process(words) for words in typed]
     small = [prepared(words, world) if words[0] == "nano2" else words for words in commands]
     if not any(words and words[0] == "nano2" for words in small):
         return None
+    if typed[0][0] == "torchrun":
+        return launched(typed[0], small[0])
     if len(small) > 1:
         pieces = [shlex.join(words) for words in small]
         script = pieces[0] + "".join(
@@ -157,6 +179,16 @@ def run_line(line: Line, world: World, monkeypatch: pytest.MonkeyPatch) -> str |
         refused = code == 4 and "--plan" in small[0]  # this machine is too small for it, which the plan says
         return f"{line.name}: exit code {code} of {shlex.join(small[0])}" if code and not refused else None
     return None
+
+
+def launched(typed: Sequence[str], small: list[str]) -> str | None:
+    """torchrun starts as many ranks as the docs say."""
+    launcher = [*typed[1 : typed.index("nano2cli")], "nano2cli"]
+    command = [sys.executable, "-m", "torch.distributed.run", *launcher, *small[1:]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    said = done.stderr.partition("Traceback")[0]  # torchrun's own, behind what the command says
+    return f"{shlex.join(command)}: {said[-2000:]}" if done.returncode else None
 
 
 def served(words: list[str]) -> str | None:
