@@ -70,7 +70,7 @@ class TrainBenchConfig(StageConfig):
     )
     steps: Annotated[int, Panel("Sweep")] = Field(3, ge=1, description="Timed steps behind them.")
     rounds: Annotated[int, Panel("Sweep")] = Field(
-        2, ge=0, description="How often the best points are measured again, the sides in turns."
+        2, ge=0, description="How often the best two points of a side are measured again, the sides in turns."
     )
 
     profile: Annotated[bool, Panel("Result")] = Field(

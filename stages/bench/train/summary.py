@@ -31,7 +31,7 @@ def summarize(campaign: Campaign, name: str) -> tuple[Metrics, list[Row]]:
 
     At least one of our points fits.
     """
-    best = {point.side: point for point in campaign.finalists()}
+    best = {point.side: point for point in campaign.winners()}
     ours = _figures(campaign, best["nano2"])
     metrics = dict(ours)
     if "hf" in best:
