@@ -47,6 +47,7 @@ SMALL = {
     "eval": "limit!=1 gen!=max_gen_toks=8 repeats=2 ruler_lengths=4096 ruler_samples=1",
     "generate": "max_tokens!=8",
     "serve": "slots!=2 port!=0",
+    "bench train": "preset=tiny seq_len=64 batch_tokens=2048 micro_batch!=1,2 steps!=1 rounds!=0",
 }
 """By stage what replaces settings of a command and its recipe; with `!` also defaults. For one number | for a range."""
 
@@ -64,6 +65,7 @@ KINDS: dict[str, str] = {
     "pretrain data": "packed",
     "extend-context data": "packed",
     "distill data": "packed",
+    "bench train data": "packed",
     "distill chats": "chats",
     "prune data": "packed",
     "prune importance": "importance",
