@@ -183,12 +183,12 @@ class TrainingLoop(Generic[B]):
                 loss = self.objective(self.lm, micro)
             value = float(loss.total.detach())
             stop, diverged = self.team.any(bool(self.context.stop), not math.isfinite(value))
-            if stop:
-                self._interrupt()
             if diverged:
                 raise diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
             with self._memory_for("the backward pass"):
                 (loss.total * share / count).backward()
+            if stop:  # not between forward and backward, when FSDP has parameters gathered
+                self._interrupt()
             total += value * share
             for name, part in loss.sums.items():
                 sums[name] += part * share
