@@ -32,7 +32,7 @@ def _gradients(lm: HybridLM, mesh: Mesh | None = None) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("compute", [None, torch.bfloat16])
-@pytest.mark.parametrize("recompute", CASES, ids="".join)
+@pytest.mark.parametrize("recompute", CASES, ids=lambda kinds: "".join(sorted(kinds)))
 @pytest.mark.parametrize("name", ["nano2-12b-pattern", "eight-groups-conv-3", "biases"])
 def test_gradients_are_the_same_bits(name: str, recompute: set[str], compute: torch.dtype | None) -> None:
     lm = randomized(MINIATURES[name])
@@ -44,7 +44,7 @@ def test_gradients_are_the_same_bits(name: str, recompute: set[str], compute: to
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("recompute", [set(), *CASES], ids="".join)
+@pytest.mark.parametrize("recompute", [set(), *CASES], ids=lambda kinds: "".join(sorted(kinds)))
 def test_blocks_of_the_kind_run_twice_and_others_once(recompute: set[str]) -> None:
     lm = randomized(MINIATURES["eight-groups-conv-3"])
     lm.recompute = frozenset(recompute)
