@@ -120,13 +120,13 @@ def state_of_one_process(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize(("ranks", "context", "tensor"), [(2, 1, 1), (2, 1, 2), (4, 2, 2), (4, 1, 2)])
+@pytest.mark.parametrize(("ranks", "context", "tensor"), [(2, 1, 1), (4, 1, 2)])
 def test_any_mesh_reads_the_state_of_any_other(
     ranks: int, context: int, tensor: int, asynchronous: bool, tmp_path: Path
 ) -> None:
     run_ranks(ranks, save_on, context, tensor, tmp_path, asynchronous)
     expected = state_of_one_process(tmp_path)
-    for other in ((3, 1, 1), (4, 2, 2), (2, 1, 2)):
+    for other in ((3, 1, 1), (4, 2, 2)):
         for read in run_ranks(other[0], continue_on, *other[1:], tmp_path):
             assert read.keys() == expected.keys()
             assert all(torch.equal(read[name], expected[name]) for name in expected)

@@ -151,6 +151,7 @@ def test_a_stage_of_one_process_says_so(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_and_replay_starts_torchrun(settings: Settings, tmp_path: Path) -> None:
     """The whole way: a command of two processes, one result on stdout, and the same content by `nano2 replay --run`."""
     recipe = tmp_path / "recipe.yaml"

@@ -100,7 +100,8 @@ class Steps:
     def _note_oddities(self, sample: ChatSample) -> None:
         listed = {tool_name(tool) for tool in sample.tools or ()}
         called = {call.function.name for message in sample.conversation for call in message.tool_calls or ()}
-        described = not listed and sample.conversation[0].role == "system"  # its text may tell of tools
+        begins = [message.role for message in sample.conversation[:1]]
+        described = not listed and begins == ["system"]  # its text may tell of tools
         if called - listed and not described:
             self._unlisted_calls.add(sample.place)
         for episode in [] if sample.is_text else episodes_to_train(sample, self._settings.episodes):

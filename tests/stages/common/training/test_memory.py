@@ -16,10 +16,10 @@ from tests.stages.common.training.peak import step_peak
 @pytest.mark.parametrize(
     ("batch", "length", "precision", "bound"),
     [
-        (1, 512, "float32", 0.15),
         (4, 512, "float32", 0.15),
-        (1, 2048, "float32", 0.15),
         (4, 512, "bfloat16", 0.25),
+        pytest.param(1, 512, "float32", 0.15, marks=pytest.mark.slow),
+        pytest.param(1, 2048, "float32", 0.15, marks=pytest.mark.slow),
     ],
 )
 def test_the_plan_is_near_the_measured_peak(batch: int, length: int, precision: str, bound: float) -> None:
@@ -36,7 +36,7 @@ ALL = ("mamba", "attention", "mlp")
 @pytest.mark.parametrize(
     ("batch", "length", "precision", "recompute"),
     [
-        (1, 2048, "float32", ()),
+        pytest.param(1, 2048, "float32", (), marks=pytest.mark.slow),
         (4, 512, "float32", ALL),
         pytest.param(4, 512, "float32", ("mamba",), marks=pytest.mark.slow),
         pytest.param(4, 512, "float32", ("mlp",), marks=pytest.mark.slow),
