@@ -2,7 +2,7 @@
 #
 #   make demo      set up, then run the chain on the CPU
 #   make demo-results   write the demo's figures to docs/results/demo.json
-#   make test      set up, then run the tests (under ten minutes)
+#   make test      set up, then run the tests (some twelve minutes on two cores)
 #   make test-all  the long tests too
 #   make lint      formatting, lint and types
 #   make plan-nano2    what each command of the report's chain takes on many GPUs

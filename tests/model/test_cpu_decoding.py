@@ -259,6 +259,7 @@ def step_with_cache(folder: Path | str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_machine_code_is_kept_and_a_damaged_copy_does_no_harm(tmp_path: Path) -> None:
     product = "[3.0, 3.0, 3.0, 3.0, 3.0]\n"
     assert step_with_cache(tmp_path) == product

@@ -152,6 +152,7 @@ def test_a_fresh_artifact_is_the_same_each_time_and_has_a_tokenizer(artifact: Pa
     assert len(tokenizer("Question: what is it?\nAnswer:")["input_ids"]) < 16
 
 
+@pytest.mark.slow
 def test_both_sides_answer_the_same(artifact: Path) -> None:
     settings = (Setting("nano2", "float32", 32), Setting("hf", "float32", 4))
     ours, theirs = (run_isolated(measure, setting, artifact, QUICK, KINDS, 1) for setting in settings)

@@ -253,6 +253,7 @@ def test_figures_by_hand() -> None:
     assert (rows[4]["unfit"], rows[4]["tok_per_s"], rows[4]["loss"]) == ("no memory", None, None)
 
 
+@pytest.mark.slow
 def test_a_point_that_does_not_fit_is_a_row_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ ALL = ("mamba", "attention", "mlp")
     ("batch", "length", "precision", "recompute"),
     [
         pytest.param(1, 2048, "float32", (), marks=pytest.mark.slow),
-        (4, 512, "float32", ALL),
+        pytest.param(4, 512, "float32", ALL, marks=pytest.mark.slow),
         pytest.param(4, 512, "float32", ("mamba",), marks=pytest.mark.slow),
         pytest.param(4, 512, "float32", ("mlp",), marks=pytest.mark.slow),
         pytest.param(1, 2048, "float32", ("attention",), marks=pytest.mark.slow),
@@ -57,7 +57,7 @@ def test_packed_rows_and_recomputation_take_what_is_planned(
 @pytest.mark.parametrize(
     ("precision", "recompute", "mesh"),
     [
-        ("float32", (), MeshShape(1, 2, 1)),
+        pytest.param("float32", (), MeshShape(1, 2, 1), marks=pytest.mark.slow),
         pytest.param("float32", (), MeshShape(2, 1, 1), marks=pytest.mark.slow),
         pytest.param("float32", (), MeshShape(1, 1, 2), marks=pytest.mark.slow),
         pytest.param("bfloat16", (), MeshShape(1, 2, 1), marks=pytest.mark.slow),
