@@ -159,18 +159,16 @@ class HybridLM(nn.Module):
 
         With a `context` the tokens are this rank's piece of every row, and all its ranks call this together.
         """
-        documents = None
-        if document_ids_BT is not None:
-            if state is not None:
-                raise UsageError(
-                    "document ids and an inference state were given together",
-                    remedy="read packed documents without a state, or one sequence a row with one",
-                )
-            if self.context is None:
-                documents = Documents.from_ids(document_ids_BT, input_ids_BT.shape)
-        piece = None
+        if document_ids_BT is not None and state is not None:
+            raise UsageError(
+                "document ids and an inference state were given together",
+                remedy="read packed documents without a state, or one sequence a row with one",
+            )
+        documents, piece = None, None
         if self.context is not None and state is None:
             piece = self.context.piece(input_ids_BT.shape, document_ids_BT, input_ids_BT.device)
+        elif document_ids_BT is not None:
+            documents = Documents.from_ids(document_ids_BT, input_ids_BT.shape)
         blocks: list[MambaState | KeyValueCache | None] = [None] * len(self.backbone.layers)
         places = None
         if state is not None:

@@ -19,22 +19,12 @@ from torch.autograd.function import once_differentiable
 
 from model.errors import UsageError
 from model.kernels.documents import Documents
+from model.parallel.group import RankGroup
 from model.parallel.shape import MeshShape
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(RankGroup):
     """The ranks that share a row, in the order of their pieces."""
-
-    group: dist.ProcessGroup
-
-    @cached_property
-    def rank(self) -> int:
-        return dist.get_rank(self.group)
-
-    @cached_property
-    def size(self) -> int:
-        return dist.get_world_size(self.group)
 
     def gather(self, piece: Tensor) -> Tensor:
         """[r, ...] what every rank gives, without a gradient."""

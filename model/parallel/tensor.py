@@ -9,7 +9,6 @@ A parameter may hold several things side by side, each of which is cut: the rows
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,24 +18,14 @@ from torch import Tensor, nn
 from model.config import ATTENTION, MAMBA, HybridConfig
 from model.errors import UsageError
 from model.layers.mamba2 import Mamba2
+from model.parallel.group import RankGroup
 
 if TYPE_CHECKING:
     from model.hybrid import Block, HybridLM
 
 
-@dataclass(frozen=True)
-class TensorRanks:
+class TensorRanks(RankGroup):
     """The ranks that share the mixers."""
-
-    group: dist.ProcessGroup
-
-    @cached_property
-    def rank(self) -> int:
-        return dist.get_rank(self.group)
-
-    @cached_property
-    def size(self) -> int:
-        return dist.get_world_size(self.group)
 
     def copy_in(self, x: Tensor) -> Tensor:
         """x, whose gradient is the sum of all ranks'."""
