@@ -51,11 +51,12 @@ def run_stage(
     """
     keep_freed_memory()
     try:
+        team = joined(stage)
         if stage.kind is None:
             return _run_command(stage, config, reporter, command)
         if out is None:
             raise UsageError("the output is missing", where=f"nano2 {stage.name}", remedy="add -o/--out DIR")
-        return _ArtifactRun(stage, config, _checked_out(out, config), reporter, command).run(
+        return _ArtifactRun(stage, config, _checked_out(out, config), reporter, command, team).run(
             overwrite, keep_run
         )
     except Nano2Error:
@@ -97,7 +98,13 @@ class _ArtifactRun:
     """One run of a stage that makes an artifact."""
 
     def __init__(
-        self, stage: Stage, config: StageConfig, out: Path, reporter: Reporter, command: Sequence[str]
+        self,
+        stage: Stage,
+        config: StageConfig,
+        out: Path,
+        reporter: Reporter,
+        command: Sequence[str],
+        team: Ranks | None,
     ) -> None:
         self.stage = stage
         self.config = config
@@ -106,11 +113,10 @@ class _ArtifactRun:
         self.command = command
         self.started = time.monotonic()
         self.inputs: list[HashedInput] = []
-        self.ranks: Ranks | None = None
+        self.ranks = team
         self.resolved: dict[str, Any] = {}
 
     def run(self, overwrite: bool, keep_run: bool) -> StageOutcome:
-        self.ranks = joined(self.stage)
         with interruption(orderly=self.stage.resumable) as stop:
             try:
                 if self.ranks is None:

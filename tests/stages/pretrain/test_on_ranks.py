@@ -16,6 +16,7 @@ import yaml
 from model.artifact.provenance import read_provenance
 from model.errors import InterruptedRunError, UsageError
 from model.loading import load
+from nano2cli.commands.doctor import STAGE as DOCTOR
 from stages.common.harness import run_stage
 from stages.common.reporter import QuietReporter
 from stages.common.stage import StageOutcome
@@ -143,6 +144,15 @@ def synthesize(out: Path) -> None:
         reporter=QuietReporter(),
         command=["nano2"],
     )
+
+
+def show() -> None:
+    run_stage(DOCTOR, DOCTOR.config(), out=None, reporter=QuietReporter(), command=["nano2"])
+
+
+def test_a_command_without_an_artifact_says_so_too() -> None:
+    with pytest.raises(UsageError, match="nano2 doctor runs in one process, and torchrun started 2"):
+        run_ranks(2, show)
 
 
 def test_a_stage_of_one_process_says_so(tmp_path: Path) -> None:
