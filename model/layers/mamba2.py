@@ -172,6 +172,6 @@ class Mamba2(nn.Module):
 
     def _project_in(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
         """Gate, convolution inputs and raw dt."""
-        if torch.is_grad_enabled() and self.in_proj.bias is None:
+        if torch.is_grad_enabled() and self.in_proj.bias is None and self.in_proj.product is None:
             return split_linear(x_BTD, self.in_proj.weight_as(x_BTD), self.in_proj_split)
         return self.in_proj(x_BTD).split(self.in_proj_split, dim=-1)

@@ -19,7 +19,7 @@ class MLP(nn.Module):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and self.up_proj.bias is None:
+        if torch.is_grad_enabled() and self.up_proj.bias is None and self.up_proj.product is None:
             return squared_relu_mlp(x_BTD, self.up_proj.weight_as(x_BTD), self.down_proj.weight_as(x_BTD))
         return self.down_proj(squared_relu(self.up_proj(x_BTD)))
 
