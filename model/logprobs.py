@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.kernels.matmul import linear, linear_backward
+from model.kernels.matmul import add_weight_gradient_, input_gradient, linear
 from model.loss import IGNORED, token_chunks
 
 
@@ -38,7 +38,7 @@ class _LinearLogprobs(torch.autograd.Function):
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
         logprobs_n = torch.empty(labels_n.shape, dtype=wide, device=hidden_nD.device)
         entropies_n = torch.empty_like(logprobs_n)
-        for chunk in token_chunks(len(labels_n), weight_VD.shape[0]):
+        for chunk in token_chunks(len(labels_n), weight_VD):
             logp_nV = linear_log_softmax(hidden_nD[chunk], weight_VD, temperature)
             logprobs_n[chunk] = logp_nV.gather(1, labels_n[chunk, None])[:, 0]
             entropies_n[chunk] = -(logp_nV.exp() * logp_nV).sum(1)
@@ -54,16 +54,15 @@ class _LinearLogprobs(torch.autograd.Function):
         compute_VD = weight_VD.to(hidden_nD.dtype)
         dhidden_nD = torch.empty_like(hidden_nD)
         dweight_VD = torch.zeros(weight_VD.shape, dtype=grad_n.dtype, device=weight_VD.device)
-        for chunk in token_chunks(len(labels_n), weight_VD.shape[0]):
+        for chunk in token_chunks(len(labels_n), weight_VD):
             scale_n1 = grad_n[chunk, None] / ctx.temperature
             dlogits_nV = (
                 linear_log_softmax(hidden_nD[chunk], weight_VD, ctx.temperature).exp_().mul_(-scale_n1)
             )
             dlogits_nV.scatter_add_(1, labels_n[chunk, None], scale_n1)
-            dhidden_nD[chunk], dweight = linear_backward(
-                dlogits_nV.to(hidden_nD.dtype), hidden_nD[chunk], compute_VD
-            )
-            dweight_VD += dweight
+            dlogits_nV = dlogits_nV.to(hidden_nD.dtype)
+            dhidden_nD[chunk] = input_gradient(dlogits_nV, compute_VD)
+            add_weight_gradient_(dweight_VD, dlogits_nV, hidden_nD[chunk])
         return dhidden_nD, dweight_VD.to(weight_VD.dtype), None, None
 
 

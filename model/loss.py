@@ -15,18 +15,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.kernels.matmul import linear, linear_backward
+from model.kernels import choice
+from model.kernels.matmul import add_weight_gradient_, input_gradient, linear
 
 IGNORED = -100
 """Label of a token that is not trained on."""
 
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 2**30}
 _FEWEST_ROWS = 256
 
 
-def chunk_rows(vocab_size: int) -> int:
-    """Tokens whose logits are held at a time: about 4 MiB in float32, but enough of them to make a matrix product of."""
-    return max(_FEWEST_ROWS, _CHUNK_BYTES // (4 * vocab_size))
+def chunk_rows(vocab_size: int, device: str) -> int:
+    """Tokens whose logits are held at a time on a type of device: about 4 MiB in float32 on a CPU, whose cache they pass
+    through, 1 GiB on a GPU, but enough of them to make a matrix product of."""
+    return max(_FEWEST_ROWS, _CHUNK_BYTES[device] // (4 * vocab_size))
 
 
 ChunkLosses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
@@ -65,6 +67,15 @@ def token_cross_entropy(hidden: Tensor, head_weight_VD: Tensor, labels: Tensor) 
     hidden [..., D], labels [...] with IGNORED where a token does not count. `per_token` [...] is zero there.
     """
     labels_n = labels.flatten()
+    count = int((labels_n != IGNORED).sum())
+    if choice.fused(hidden):
+        from model.kernels.cuda.cross_entropy import cross_entropy_
+
+        def fused(chunk: slice, logits_cV: Tensor) -> tuple[Tensor, Tensor]:
+            return cross_entropy_(logits_cV, labels_n[chunk], IGNORED), logits_cV
+
+        total, per_token_n = linear_losses(hidden.flatten(0, -2), head_weight_VD, fused, widen=False)
+        return TokenLosses(total, per_token_n.view(labels.shape), count)
 
     def cross_entropy(chunk: slice, logits_cV: Tensor) -> tuple[Tensor, Tensor]:
         kept_c = labels_n[chunk] != IGNORED
@@ -79,28 +90,33 @@ def token_cross_entropy(hidden: Tensor, head_weight_VD: Tensor, labels: Tensor) 
         return loss_c, p_cV.mul_(kept_c[:, None])
 
     total, per_token_n = linear_losses(hidden.flatten(0, -2), head_weight_VD, cross_entropy)
-    return TokenLosses(total, per_token_n.view(labels.shape), int((labels_n != IGNORED).sum()))
+    return TokenLosses(total, per_token_n.view(labels.shape), count)
 
 
-def linear_losses(hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses) -> tuple[Tensor, Tensor]:
+def linear_losses(
+    hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses, *, widen: bool = True
+) -> tuple[Tensor, Tensor]:
     """The sum of the losses on `hidden @ weight^T`, which carries the gradient, and each token's, [n].
 
-    In float32 (float64 where hidden is); `losses` is asked about one chunk of tokens after the other.
+    In float32 (float64 where hidden is); `losses` is asked about one chunk of tokens after the other. Without `widen` it
+    gets the logits as they come from the product, in the dtype of hidden.
     """
     if not torch.is_grad_enabled():  # inside of a Function that is not known
         hidden_nD, weight_VD = hidden_nD.detach(), weight_VD.detach()
-    return cast(tuple[Tensor, Tensor], _LinearLosses.apply(hidden_nD, weight_VD, losses))
+    return cast(tuple[Tensor, Tensor], _LinearLosses.apply(hidden_nD, weight_VD, losses, widen))
 
 
-def token_chunks(tokens: int, vocab_size: int) -> list[slice]:
-    """The tokens in pieces whose logits are held at a time."""
-    rows = chunk_rows(vocab_size)
+def token_chunks(tokens: int, weight_VD: Tensor) -> list[slice]:
+    """The tokens in pieces whose logits by the head are held at a time."""
+    rows = chunk_rows(len(weight_VD), weight_VD.device.type)
     return [slice(start, start + rows) for start in range(0, tokens, rows)]
 
 
 class _LinearLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses, widen: bool
+    ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
         compute_VD = weight_VD.to(hidden_nD.dtype)
         per_token_n = torch.empty(len(hidden_nD), dtype=wide, device=hidden_nD.device)
@@ -108,13 +124,14 @@ class _LinearLosses(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             dhidden_nD = torch.empty_like(hidden_nD)
             dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device)
-        for chunk in token_chunks(len(hidden_nD), len(weight_VD)):
-            per_token_n[chunk], dlogits_cV = losses(chunk, linear(hidden_nD[chunk], compute_VD).to(wide))
+        for chunk in token_chunks(len(hidden_nD), weight_VD):
+            logits_cV = linear(hidden_nD[chunk], compute_VD)
+            per_token_n[chunk], dlogits_cV = losses(chunk, logits_cV.to(wide) if widen else logits_cV)
             if dhidden_nD is None or dweight_VD is None:
                 continue
             dlogits_cV = dlogits_cV.to(hidden_nD.dtype)
-            dhidden_nD[chunk], dweight = linear_backward(dlogits_cV, hidden_nD[chunk], compute_VD)
-            dweight_VD += dweight
+            dhidden_nD[chunk] = input_gradient(dlogits_cV, compute_VD)
+            add_weight_gradient_(dweight_VD, dlogits_cV, hidden_nD[chunk])
         ctx.save_for_backward(dhidden_nD, dweight_VD)
         ctx.weight_dtype = weight_VD.dtype
         ctx.mark_non_differentiable(per_token_n)
@@ -124,4 +141,4 @@ class _LinearLosses(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         dhidden_nD, dweight_VD = ctx.saved_tensors
-        return dhidden_nD * grad.to(dhidden_nD.dtype), (dweight_VD * grad).to(ctx.weight_dtype), None
+        return dhidden_nD * grad.to(dhidden_nD.dtype), (dweight_VD * grad).to(ctx.weight_dtype), None, None

@@ -53,8 +53,11 @@ print(json.dumps({
 """
 _KERNELS_CODE = """
 import json
-from model.kernels import describe
-print(json.dumps([list(map(str, row)) for row in describe()]))
+import torch
+from model.kernels.choice import describe
+cuda = torch.cuda.is_available()
+device, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
+print(json.dumps([list(map(str, row)) for row in describe(device, dtype)]))
 """
 
 

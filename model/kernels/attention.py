@@ -6,6 +6,7 @@ Shapes: B batch, T query tokens, S key tokens, q query heads, k key/value heads,
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.kernels import choice
 from model.kernels.documents import Documents
 
 
@@ -13,6 +14,10 @@ def causal_attention(
     query_BTqh: Tensor, key_BTkh: Tensor, value_BTkh: Tensor, documents: Documents | None = None
 ) -> Tensor:
     """[B, T, q, h]: every token sees itself and the earlier tokens of its document. Scale 1 / sqrt(h)."""
+    if documents is not None and choice.varlen_attention(query_BTqh):
+        from model.kernels.cuda.attention import documents_attention
+
+        return documents_attention(query_BTqh, key_BTkh, value_BTkh, documents)
     mask = None if documents is None else documents.attention_mask()
     return _attend(query_BTqh, key_BTkh, value_BTkh, mask, is_causal=documents is None)
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.kernels import choice
 from model.kernels.documents import Documents
 
 
@@ -32,6 +33,10 @@ def split_causal_conv(
     widths: tuple[int, ...],
 ) -> tuple[Tensor, ...]:
     """`causal_conv` cut into pieces of these widths; no copies join the pieces' gradients."""
+    if choice.fused_conv(x_BTC, weight_CK.shape[1]):
+        from model.kernels.cuda.mamba import conv
+
+        return conv(x_BTC, weight_CK, bias_C, documents).split(widths, dim=2)
     runs_BT = None if documents is None else documents.runs_BT
     return _CausalConv.apply(x_BTC, weight_CK, bias_C, runs_BT, widths)
 

@@ -7,6 +7,7 @@ Shapes: B batch, T tokens.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,6 +37,20 @@ class Documents:
     def same_as_earlier(self, distance: int) -> Tensor:
         """[B, T - distance] bool: is token t + distance of the same document as token t?"""
         return self.runs_BT[:, distance:] == self.runs_BT[:, :-distance]
+
+    @cached_property
+    def runs_int32_BT(self) -> Tensor:
+        """The runs as GPU kernels read them."""
+        return self.runs_BT.to(torch.int32).contiguous()
+
+    @cached_property
+    def starts(self) -> tuple[Tensor, int]:
+        """Where each document begins in all the rows laid end to end, with their length behind the last (int32), and the
+        longest document's length."""
+        begins_BT = torch.ones_like(self.runs_BT, dtype=torch.bool)
+        begins_BT[:, 1:] = self.runs_BT[:, 1:] != self.runs_BT[:, :-1]
+        starts = torch.nn.functional.pad(begins_BT.flatten().nonzero()[:, 0], (0, 1), value=begins_BT.numel())
+        return starts.to(torch.int32), int(starts.diff().max())
 
     def attention_mask(self) -> Tensor:
         """[B, 1, T, T] bool: may the query (row) see the key (column)? Causal, and the same document."""

@@ -7,6 +7,9 @@ On a CPU:
 - few rows without gradients, tokens being decoded: `cpu_decoding.matmul`, in half the time or less.
 Everything else, other devices included, takes `torch.nn.functional.linear`.
 
+Weights may be kept wider than what they multiply (float32 masters, bfloat16 products): their gradients are then as wide, and
+on a GPU are added up in that width from the product on.
+
 Shapes: n tokens, D inputs, F outputs.
 """
 
@@ -36,6 +39,10 @@ _BFLOAT16_IS_EMULATED = (
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor:
     """[..., D] -> [..., F] in the dtype of x. Differentiable."""
+    if weight_FD.dtype != x.dtype:
+        if bias_F is None and torch.is_grad_enabled():
+            return _WideLinear.apply(x, weight_FD)
+        return linear(x, weight_FD.to(x.dtype), None if bias_F is None else bias_F.to(x.dtype))
     if x.numel() <= MOST_ROWS * weight_FD.shape[1] and cpu_decoding.serves_rows(
         x, weight_FD, weight_FD.numel()
     ):
@@ -53,11 +60,6 @@ def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor
 def split_linear(x: Tensor, weight_FD: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
     """`linear(x, weight)` cut into pieces of these widths; no copies then join the pieces' gradients. Differentiable."""
     return _SplitLinear.apply(x, weight_FD, widths)
-
-
-def linear_backward(grad_nF: Tensor, x_nD: Tensor, weight_FD: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients (of x [n, D], of weight [F, D]) of `linear(x, weight)` without bias."""
-    return input_gradient(grad_nF, weight_FD), weight_gradient(grad_nF, x_nD)
 
 
 def input_gradient(
@@ -80,16 +82,29 @@ def input_gradient(
     return torch.ops.mkldnn._linear_pointwise.binary(grad_nF, other, weight_DF, None, operation)
 
 
-def weight_gradient(grad_nF: Tensor, x_nD: Tensor) -> Tensor:
-    """grad^T @ x, [F, D]."""
+def weight_gradient(grad_nF: Tensor, x_nD: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """grad^T @ x, [F, D], in `dtype` (by default that of x)."""
+    dtype = dtype or x_nD.dtype
     if _widens(x_nD.device, x_nD.dtype):
-        return weight_gradient(grad_nF.float(), x_nD.float()).to(x_nD.dtype)
+        return weight_gradient(grad_nF.float(), x_nD.float()).to(x_nD.dtype).to(dtype)
+    if dtype != x_nD.dtype:
+        if x_nD.is_cuda and dtype == torch.float32:
+            return torch.mm(grad_nF.t(), x_nD, out_dtype=dtype)
+        return weight_gradient(grad_nF, x_nD).to(dtype)
     if not _serves(x_nD.device, x_nD.dtype):
         return grad_nF.t() @ x_nD
     # oneDNN copies its first operand when that is transposed: let it be the smaller one.
     if grad_nF.shape[1] <= x_nD.shape[1]:
         return _inner_product(grad_nF.t(), x_nD.t())
     return _inner_product(x_nD.t(), grad_nF.t()).t()
+
+
+def add_weight_gradient_(total_FD: Tensor, grad_nF: Tensor, x_nD: Tensor) -> None:
+    """total += grad^T @ x, in place, in the dtype of the total, which may be wider."""
+    if x_nD.is_cuda and total_FD.dtype == torch.float32 != x_nD.dtype:
+        torch.addmm(total_FD, grad_nF.t(), x_nD, out_dtype=torch.float32, out=total_FD)
+    else:
+        total_FD += weight_gradient(grad_nF, x_nD)
 
 
 def path(device: torch.device, dtype: torch.dtype) -> str:
@@ -116,23 +131,42 @@ class _Linear(torch.autograd.Function):
         return dx, dweight, grad_nF.sum(0) if ctx.has_bias else None
 
 
+class _WideLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_FD: Tensor) -> Tensor:
+        as_x_FD = weight_FD.to(x.dtype)
+        ctx.save_for_backward(x, as_x_FD)
+        ctx.weight_dtype = weight_FD.dtype
+        return linear(x, as_x_FD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, as_x_FD = ctx.saved_tensors
+        grad_nF, x_nD = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        dx = input_gradient(grad_nF, as_x_FD).view(x.shape) if ctx.needs_input_grad[0] else None
+        dweight = weight_gradient(grad_nF, x_nD, ctx.weight_dtype) if ctx.needs_input_grad[1] else None
+        return dx, dweight
+
+
 class _SplitLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_FD: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x, weight_FD)
-        ctx.widths = widths
-        return tuple(linear(x, piece) for piece in weight_FD.split(widths))
+        as_x_FD = weight_FD.to(x.dtype)
+        ctx.save_for_backward(x, as_x_FD)
+        ctx.widths, ctx.weight_dtype = widths, weight_FD.dtype
+        return tuple(linear(x, piece) for piece in as_x_FD.split(widths))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_FD = ctx.saved_tensors
         x_nD = x.reshape(-1, x.shape[-1])
-        dweight_FD, dx_nD = torch.empty_like(weight_FD), None
+        dweight_FD, dx_nD = torch.empty_like(weight_FD, dtype=ctx.weight_dtype), None
         pieces = zip(grads, weight_FD.split(ctx.widths), dweight_FD.split(ctx.widths), strict=True)
         for grad, piece_FD, dpiece_FD in pieces:
             grad_nF = grad.reshape(-1, grad.shape[-1])
-            dpiece_FD.copy_(weight_gradient(grad_nF, x_nD))
+            dpiece_FD.copy_(weight_gradient(grad_nF, x_nD, ctx.weight_dtype))
             dx_nD = input_gradient(grad_nF, piece_FD, plus=dx_nD)
         assert dx_nD is not None
         return dx_nD.view(x.shape), dweight_FD, None

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.kernels import cpu_decoding
+from model.kernels import choice, cpu_decoding
 
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
@@ -19,7 +19,7 @@ def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | N
     dtype = dtype or x_BTD.dtype
     if x_BTD.is_contiguous() and cpu_decoding.serves(x_BTD, x_BTD.numel()):
         return cpu_decoding.rms_norm_step(x_BTD, weight_D, eps, dtype)
-    return _RMSNorm.apply(x_BTD, None, weight_D, eps, 1, dtype)
+    return _norm(x_BTD, None, weight_D, eps, 1, dtype)
 
 
 def gated_rms_norm(
@@ -31,7 +31,17 @@ def gated_rms_norm(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """RMSNorm of y * silu(gate) within each of `groups` equal runs of channels (gate first, then norm)."""
-    return _RMSNorm.apply(y_BTD, gate_BTD, weight_D, eps, groups, dtype or gate_BTD.dtype)
+    return _norm(y_BTD, gate_BTD, weight_D, eps, groups, dtype or gate_BTD.dtype)
+
+
+def _norm(
+    x_BTD: Tensor, gate_BTD: Tensor | None, weight_D: Tensor, eps: float, groups: int, dtype: torch.dtype
+) -> Tensor:
+    if choice.fused(x_BTD, dtype):
+        from model.kernels.cuda.norms import FusedRMSNorm
+
+        return FusedRMSNorm.apply(x_BTD, gate_BTD, weight_D, eps, groups, dtype)
+    return _RMSNorm.apply(x_BTD, gate_BTD, weight_D, eps, groups, dtype)
 
 
 SLAB_ELEMENTS = 2**18

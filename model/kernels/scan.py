@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.kernels import choice
 from model.kernels.documents import Documents
 
 
@@ -44,6 +45,21 @@ def chunked_scan(
     The scan runs in float32, or in float64 where x is. `dt_BTH` is raw, before its bias. The final state may be trained
     through, the initial state may not.
     """
+    if choice.fused_scan(x_BTHP, chunk_size):
+        from model.kernels.cuda.mamba import scan
+
+        return scan(
+            x_BTHP,
+            dt_BTH,
+            A_log_H,
+            B_BTGN,
+            C_BTGN,
+            D_H,
+            dt_bias_H,
+            chunk_size,
+            documents,
+            initial_state_BHPN,
+        )
     wide = torch.promote_types(x_BTHP.dtype, torch.float32)
     dt_BTH = F.softplus(dt_BTH.to(wide) + dt_bias_H.to(wide))
     A_H = -torch.exp(A_log_H.to(wide))

@@ -19,9 +19,4 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.product is not None:
             return self.product(x, self.weight)
-        return linear(x, self.weight_as(x), None if self.bias is None else self.bias.to(x.dtype))
-
-    def weight_as(self, x: Tensor) -> Tensor:
-        """The weight in the dtype of `x`."""
-        weight = self.weight
-        return weight if weight.dtype == x.dtype else weight.to(x.dtype)
+        return linear(x, self.weight, self.bias)

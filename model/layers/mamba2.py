@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.config import HybridConfig
 from model.inference.state import MambaState, Places
-from model.kernels import cpu_decoding
+from model.kernels import choice, cpu_decoding
 from model.kernels.convolution import causal_conv_step, split_causal_conv
 from model.kernels.documents import Documents
 from model.kernels.matmul import split_linear
@@ -64,6 +64,12 @@ class Mamba2(nn.Module):
                 self.in_proj(x_BTD), *self._between_projections(state), eps=self.norm.eps
             )
             return self.out_proj(mixed_B1W)
+        if (
+            state is None
+            and piece is None
+            and choice.fused_mamba(x_BTD, sum(self.conv_split), self.conv1d.kernel_size[0], self.chunk_size)
+        ):
+            return self.out_proj(self._fused(self.in_proj(x_BTD), documents))
         gate, xBC_BTC, dt_BTH = self._project_in(x_BTD)
         weight_CK = self.conv1d.weight[:, 0].to(xBC_BTC.dtype)
         bias_C = None if self.conv1d.bias is None else self.conv1d.bias.to(xBC_BTC.dtype)
@@ -108,6 +114,24 @@ class Mamba2(nn.Module):
         if state is not None:
             state.ssm_BHPN.copy_(final_BHPN)
         return self.out_proj(self.norm(y_BTHP.flatten(2), gate))
+
+    def _fused(self, zxBCdt_BTW: Tensor, documents: Documents | None) -> Tensor:
+        """What lies between the projections [B, T, H P], in kernels of a GPU."""
+        from model.kernels.cuda.mamba import conv_scan_norm
+
+        return conv_scan_norm(
+            zxBCdt_BTW,
+            self.conv1d.weight[:, 0],
+            self.conv1d.bias,
+            self.dt_bias,
+            self.A_log,
+            self.D,
+            self.norm.weight,
+            eps=self.norm.eps,
+            groups=self.groups,
+            chunk_size=self.chunk_size,
+            documents=documents,
+        )
 
     def _piece(
         self, xBC_BTC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, dt_BTH: Tensor, piece: RowPiece
@@ -173,5 +197,5 @@ class Mamba2(nn.Module):
     def _project_in(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
         """Gate, convolution inputs and raw dt."""
         if torch.is_grad_enabled() and self.in_proj.bias is None and self.in_proj.product is None:
-            return split_linear(x_BTD, self.in_proj.weight_as(x_BTD), self.in_proj_split)
+            return split_linear(x_BTD, self.in_proj.weight, self.in_proj_split)
         return self.in_proj(x_BTD).split(self.in_proj_split, dim=-1)

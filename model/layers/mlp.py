@@ -20,7 +20,7 @@ class MLP(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         if torch.is_grad_enabled() and self.up_proj.bias is None and self.up_proj.product is None:
-            return squared_relu_mlp(x_BTD, self.up_proj.weight_as(x_BTD), self.down_proj.weight_as(x_BTD))
+            return squared_relu_mlp(x_BTD, self.up_proj.weight, self.down_proj.weight)
         return self.down_proj(squared_relu(self.up_proj(x_BTD)))
 
     def block_step(self, x_B1D: Tensor, norm: RMSNorm) -> Tensor | None:

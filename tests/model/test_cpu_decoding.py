@@ -16,7 +16,8 @@ from torch import Tensor
 
 from model.hybrid import HybridLM
 from model.inference.state import InferenceState, KeyValueCache
-from model.kernels import cpu_decoding, cpu_loops, describe
+from model.kernels import cpu_decoding, cpu_loops
+from model.kernels.choice import describe
 from model.kernels.compiled import Loop
 from model.kernels.matmul import linear
 from model.kernels.normalization import rms_norm
@@ -236,7 +237,7 @@ def test_strided_inputs_are_read_right() -> None:
 
 def test_doctor_names_the_path() -> None:
     paths = {
-        dtype: {row.operation: row.path for row in describe("cpu", dtype)}["decoding"]
+        dtype: {row.operation: row.path for row in describe("cpu", getattr(torch, dtype))}["decoding"]
         for dtype in ("bfloat16", "float64")
     }
     assert paths == {"bfloat16": "Numba loops", "float64": "PyTorch's operations"}

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from model import HybridConfig, HybridLM
-from model.kernels import describe
-from model.kernels.matmul import linear, linear_backward
+from model.kernels.choice import describe
+from model.kernels.matmul import input_gradient, linear, weight_gradient
 from tests.model.miniatures import MINIATURES, miniature, random_ids, randomized
 
 
@@ -33,13 +33,12 @@ def test_linear_equals_torch(rows: int, bias: bool, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("rows", [5, 64])
-def test_linear_backward_is_its_gradient(rows: int) -> None:
+def test_gradients_of_products_are_those_of_linear(rows: int) -> None:
     x, weight = torch.randn(rows, 17, requires_grad=True), torch.randn(9, 17, requires_grad=True)
     upstream = torch.randn(rows, 9)
     expected = torch.autograd.grad(F.linear(x, weight), (x, weight), upstream)
-    torch.testing.assert_close(
-        linear_backward(upstream, x.detach(), weight.detach()), expected, rtol=1e-5, atol=1e-5
-    )
+    ours = (input_gradient(upstream, weight.detach()), weight_gradient(upstream, x.detach()))
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -148,6 +147,6 @@ def test_presets_build_on_the_meta_device() -> None:
 
 
 def test_described_kernels_name_every_operation() -> None:
-    operations = [path.operation for path in describe("cpu", "float32")]
+    operations = [path.operation for path in describe("cpu", torch.float32)]
     assert len(operations) == len(set(operations)) >= 5
-    assert all(path.path and path.reason for path in describe("cpu", "bfloat16"))
+    assert all(path.path and path.reason for path in describe("cpu", torch.bfloat16))

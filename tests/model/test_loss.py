@@ -23,7 +23,7 @@ def arguments(
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 1000])
 def test_is_the_plain_formula_whatever_the_chunk(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.loss, "chunk_rows", lambda vocab_size: rows)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, _device: rows)
     hidden, weight, labels = arguments(3, 7)
     losses = token_cross_entropy(hidden, weight, labels)
     plain = F.cross_entropy(
@@ -85,7 +85,7 @@ def test_no_gradient_asked_for_none_computed() -> None:
 
 
 def test_no_product_for_a_gradient_where_none_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.loss, "linear_backward", lambda *_: pytest.fail("a gradient was computed"))
+    monkeypatch.setattr(model.loss, "input_gradient", lambda *_: pytest.fail("a gradient was computed"))
     hidden, head = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     with torch.no_grad():
         assert token_cross_entropy(hidden, head, torch.tensor([1, 2, IGNORED])).count == 2

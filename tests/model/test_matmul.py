@@ -17,7 +17,8 @@ def products(x_nD: Tensor, weight_FD: Tensor, bias_F: Tensor, grad_nF: Tensor) -
     return [
         y_nF.detach(),
         *torch.autograd.grad(y_nF, inputs, grad_nF),
-        *matmul.linear_backward(grad_nF, x_nD, weight_FD),
+        matmul.input_gradient(grad_nF, weight_FD),
+        matmul.weight_gradient(grad_nF, x_nD),
         matmul.input_gradient(grad_nF, weight_FD, times=extra_nD),
         matmul.input_gradient(grad_nF, weight_FD, plus=extra_nD),
     ]

@@ -5,7 +5,7 @@ import torch
 from model.artifact.environment import describe_device
 from model.artifact.staging import write_text_atomic
 from model.errors import PlanRefusedError
-from model.kernels import describe
+from model.kernels.choice import describe
 from stages.bench.isolation import run_isolated
 from stages.bench.publishing import check_writable
 from stages.bench.train.campaign import Campaign, count_measurements, run_campaign
@@ -64,7 +64,7 @@ def run(config: TrainBenchConfig, context: StageContext) -> StageResult:
         memory=available_bytes(device),
         rates=rates,
     )
-    for kernel in describe(device.type, config.precision):
+    for kernel in describe(device.type, getattr(torch, config.precision)):
         context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
 
     ours, theirs, notes = our_points(config), [], []

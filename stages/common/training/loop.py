@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from model.counting import training_flops_per_token
 from model.errors import DivergedError, InterruptedRunError, Nano2Error, NotFiniteError
 from model.hybrid import HybridLM
+from model.warming import warm
 from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext
 from stages.common.training.checkpoint import Counters, StateWriter, load_state
@@ -82,6 +83,8 @@ class TrainingLoop(Generic[B]):
 
         InterruptedRunError with the state saved.
         """
+        if self.team.mesh is None:
+            warm(self.lm, self.shape.micro_batch, self.shape.seq_len)
         resumed = load_state(self.context.run_dir, self.lm, self.optimizer, self.team.mesh)
         if resumed is not None:
             self.counters = resumed

@@ -123,7 +123,7 @@ def training_memory(
         recomputed=recomputed,
         loss=tokens * config.hidden_size * (4 + 2 * element)
         + 4 * config.vocab_size * config.hidden_size
-        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
+        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size, "cpu"),
         working=piece * _row_working_bytes(share) if MAMBA in config.pattern else 0,
     )
 
@@ -183,7 +183,7 @@ def forward_bytes(config: HybridConfig, sequences: int, length: int, dtype: str)
         "weights_bytes": element * count_parameters(config).total,
         "activations_bytes": tokens * (widest + config.hidden_size * (4 + 2 * element))
         + (length * _row_working_bytes(config) if MAMBA in config.pattern else 0)
-        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
+        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size, "cpu"),
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from model.config import KINDS
 from model.counting import count_parameters
 from model.hybrid import HybridLM
-from model.kernels import describe
+from model.kernels import choice
 from model.loading import save
 from model.parallel.shape import MeshShape
 from model.tokenizer import copy_tokenizer
@@ -77,7 +77,8 @@ def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContex
     if settings.precision == "bfloat16":
         lm.compute_dtype = torch.bfloat16
     lm.recompute = frozenset(KINDS[kind] for kind in settings.recompute)
-    for kernel in describe(lm.device.type, settings.precision):
+    choice.use(settings.kernels, lm.device, lm.activation_dtype)
+    for kernel in choice.describe(lm.device.type, lm.activation_dtype, lm.config):
         context.reporter.log(f"{kernel.operation}: {kernel.path} ({kernel.reason})")
     if settings.recompute or ranks() is not None:
         give_back_freed_memory()

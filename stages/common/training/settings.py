@@ -65,6 +65,10 @@ class TrainingSettings(OptimizerSettings):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the matrix products; masters, optimizer and scan stay in float32."
     )
+    kernels: Literal["auto", "fused", "pytorch"] = Field(
+        "auto",
+        description="fused: those of a GPU, or an error that says what is missing; auto takes them where it can.",
+    )
     dtype: Literal["float32", "bfloat16"] | None = Field(
         None, description="Of the written weights; by default float32 from a CPU and bfloat16 from a GPU."
     )

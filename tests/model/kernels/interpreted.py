@@ -1,0 +1,41 @@
+"""Runs the Triton kernels of `model.kernels.cuda` in Triton's interpreter, in a process of its own.
+
+    python interpreted.py INPUTS.pt OUTPUTS.pt
+
+with Triton on PYTHONPATH and TRITON_INTERPRET=1. INPUTS is a list of (kernel, arguments, upstream gradients); OUTPUTS one of
+results and gradients of the arguments that ask for one.
+"""
+
+import contextlib
+import sys
+from typing import Any
+
+import torch
+
+
+def run(kernel: str, arguments: list[Any], upstream: torch.Tensor | None) -> list[torch.Tensor]:
+    from model.kernels.cuda import cross_entropy, norms, squared_relu
+
+    if kernel == "cross_entropy":
+        losses = cross_entropy.cross_entropy_(*arguments)
+        return [losses, arguments[0]]
+    if kernel == "squared_relu":
+        (h,) = arguments
+        out = squared_relu.squared_relu(h)
+        assert upstream is not None
+        squared_relu.squared_relu_backward_(upstream, h)
+        return [out, h, upstream]
+    assert kernel == "norm"
+    out = norms.FusedRMSNorm.apply(*arguments)
+    leaves = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
+    return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
+
+
+def main(inputs: str, outputs: str) -> None:
+    torch.cuda.device = lambda *_: contextlib.nullcontext()  # launchers look a device up
+    cases = torch.load(inputs)
+    torch.save([run(*case) for case in cases], outputs)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
