@@ -1,1 +1,1 @@
-"""FP8 products (E4M3) for the linear layers that can take them: which those are, the quantiser, and the library's kernels."""
+"""FP8 products (E4M3) for linear layers: which layers take them, the quantizer, and the kernels of a GPU."""

@@ -1,8 +1,10 @@
-"""The quantiser of FP8 training in plain PyTorch, and products of what it makes: the numerics of Transformer Engine's recipes
-Float8BlockScaling and Float8CurrentScaling (E4M3) on any device, for tests and for trying FP8 where no such GPU is.
+"""The quantizer of FP8 training in plain PyTorch, and products of what it makes.
+
+The numerics of Transformer Engine's recipes Float8BlockScaling and Float8CurrentScaling (E4M3) on any device, for tests and
+for trying FP8 where no such GPU is.
 
 A scale is 448 / amax of what shares it, for blocks the power of two at or below that; it is applied in float32 before the
-cast, and its reciprocal after it. Blocks of a weight are 128x128. Inputs and gradients are quantised twice, since the two
+cast, and its reciprocal after it. Blocks of a weight are 128x128. Inputs and gradients are quantized twice, since the two
 products that they take part in have different inner dimensions: 1x128 along the features, and 128x1 along the tokens.
 
 Shapes: n tokens, D input width, F output width.
@@ -26,7 +28,7 @@ _SIGN_AND_EXPONENT = -(1 << 23)
 
 
 class Fp8(NamedTuple):
-    """A quantised matrix: numbers [r, c] in E4M3, and the factors [r / block rows, c / block columns] that undo their
+    """A quantized matrix: numbers [r, c] in E4M3, and the factors [r / block rows, c / block columns] that undo their
     scales."""
 
     values: Tensor
@@ -72,7 +74,7 @@ class Operand(NamedTuple):
 
 
 class Emulation:
-    """An `Arithmetic` in plain PyTorch: float32 products of what the quantiser left of the operands."""
+    """An `Arithmetic` in plain PyTorch: float32 products of what the quantizer left of the operands."""
 
     def __init__(self, scaling: Scaling) -> None:
         self.scaling = scaling
@@ -94,7 +96,8 @@ class Emulation:
         return self.quantize_input(grad_nF)
 
     def multiply(self, x: Operand, weight: Operand, dtype: torch.dtype) -> Tensor:
-        assert x.by_row is not None and weight.by_row is not None
+        assert x.by_row is not None
+        assert weight.by_row is not None
         return (x.by_row.wide() @ weight.by_row.wide().t()).to(dtype)
 
     def input_gradient(self, grad: Operand, weight: Operand, dtype: torch.dtype) -> Tensor:
@@ -110,7 +113,8 @@ class Emulation:
         return block, [values, inverse_scales]
 
     def restore(self, shell: Any, tensors: list[Tensor]) -> Operand:
-        return Operand(None, Fp8(*tensors, block=shell))
+        values, inverse_scales = tensors
+        return Operand(None, Fp8(values, inverse_scales, shell))
 
     def _quantize_whole(self, x: Tensor) -> Operand:
         block = (max(1, x.shape[0]), max(1, x.shape[1]))

@@ -1,7 +1,7 @@
 """The 8-bit product of a linear layer and its gradients, whoever computes them.
 
 Three products, all of E4M3 operands with sums in float32 (report, section 2.1): y = x W^T, dx = dy W, dW = dy^T x. What is
-quantised, and how the sums are made, is an `Arithmetic`: `model.precision.emulation` anywhere, `model.precision.
+quantized, and how the sums are made, is an `Arithmetic`: `model.precision.emulation` anywhere, `model.precision.
 transformer_engine` on an NVIDIA GPU. Master weights stay float32, and so does the sum of their gradient.
 
 Without gradients the layer computes as it would have without FP8: what is validated is the model as its artifact is read.
@@ -51,10 +51,10 @@ class Arithmetic(Protocol[Q]):
 
 
 class Product:
-    """What `Linear.product` calls. One a layer: it keeps the layer's quantised weight until the optimizer's next step.
+    """What `Linear.product` calls. One a layer: it keeps the layer's quantized weight until the optimizer's next step.
 
-    keep_weight: False where the weight comes and goes (FSDP2 gathers it for one pass): it is quantised for each pass then, and
-    nothing of it is held between forward and backward.
+    keep_weight: False where the weight comes and goes (FSDP2 gathers it for one pass): it is quantized for each pass then,
+    and nothing of it is held between forward and backward.
     """
 
     def __init__(self, arithmetic: Arithmetic[Any], *, keep_weight: bool = True) -> None:

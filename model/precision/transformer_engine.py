@@ -1,4 +1,4 @@
-"""FP8 products by NVIDIA's Transformer Engine: its quantisers and matrix products, none of its modules.
+"""FP8 products by NVIDIA's Transformer Engine: its quantizers and matrix products, none of its modules.
 
 So parameters stay ours, and no checkpoint or artifact knows of it. Scales as its recipes Float8BlockScaling (E4M3) and
 Float8CurrentScaling have them by default. Operands are kept by row and by column, since Hopper's 8-bit products want both
@@ -28,7 +28,9 @@ def refuse_missing(scaling: Scaling) -> None:
     from transformer_engine.pytorch import quantization
 
     check = (
-        quantization.check_fp8_block_scaling_support if scaling == "blocks" else quantization.check_fp8_support
+        quantization.check_fp8_block_scaling_support
+        if scaling == "blocks"
+        else quantization.check_fp8_support
     )
     supported, reason = check()
     if not supported:
