@@ -24,6 +24,10 @@ Cell = Annotated[bool, Field(strict=True)] | Figure | str | None
 TABLE = "table"
 """The column that says which table a row belongs to, in a file with more than one."""
 
+RUN, RUNS, FIGURES = "run", "runs", "figures"
+"""Of a file that several commands write: the column that says which of them a row comes from; their table, with what was
+typed and when; and the table of the metrics of each."""
+
 
 class ResultFile(BaseModel):
     """The content of a result file.
@@ -75,11 +79,21 @@ def write_result(
     Commit, date and versions are filled in; `device` defaults to this machine's CPU. Raises ArtifactError for a figure
     that is no finite number and for rows of one table with different columns.
     """
+    return _write(path, shlex.join(command), metrics, rows, device or describe_device())
+
+
+def _write(
+    path: Path,
+    command: str,
+    metrics: Mapping[str, float],
+    rows: Sequence[Mapping[str, Cell]],
+    device: Mapping[str, str | int],
+) -> ResultFile:
     try:
         result = ResultFile(
             name=path.stem,
-            command=shlex.join(command),
-            device=dict(device or describe_device()),
+            command=command,
+            device=dict(device),
             commit=git_commit(),
             date=datetime.now(UTC).replace(microsecond=0),
             versions=package_versions(),
@@ -92,6 +106,66 @@ def write_result(
         ) from error
     write_text_atomic(path, _to_json(result))
     return result
+
+
+def write_run(
+    path: Path,
+    run: str,
+    *,
+    command: Sequence[str],
+    metrics: Mapping[str, float],
+    rows: Sequence[Mapping[str, Cell]],
+    device: Mapping[str, str | int],
+) -> ResultFile:
+    """Write `path` as `write_result` does, beside the figures of other runs that are in it; the same run's are replaced.
+
+    A metric that several runs have is that of the last one written, and the largest where its name ends in `_max`.
+    A file that no such runs wrote is replaced. ArtifactError if the others were measured on another device.
+    """
+    others = _other_runs(path, run, device)
+    now = datetime.now(UTC).replace(microsecond=0).isoformat()
+    mine: list[dict[str, Cell]] = [
+        {TABLE: RUNS, RUN: run, "command": shlex.join(command), "commit": git_commit(), "date": now},
+        *({TABLE: FIGURES, RUN: run, "metric": name, "value": value} for name, value in metrics.items()),
+        *({TABLE: row.get(TABLE), RUN: run, **row} for row in rows),
+    ]
+    together = _rectangular([*others, *mine])
+    combined: dict[str, float] = {}
+    for row in together:
+        if row[TABLE] == FIGURES:
+            name, value = str(row["metric"]), row["value"]
+            assert isinstance(value, int | float)
+            combined[name] = max(value, combined.get(name, value)) if name.endswith("_max") else value
+    commands = " && ".join(str(row["command"]) for row in together if row[TABLE] == RUNS)
+    return _write(path, commands, combined, together, device)
+
+
+def _other_runs(path: Path, run: str, device: Mapping[str, str | int]) -> list[dict[str, Cell]]:
+    """Rows of the runs of another name in a file."""
+    if not path.exists():
+        return []
+    before = read_result(path)
+    others = [row for row in before.rows if row.get(RUN, run) != run] if before.table(RUNS) else []
+    if others and before.device != dict(device):
+        raise ArtifactError(
+            f"its other runs were measured on another device ({before.device.get('name')})",
+            where=str(path),
+            remedy="write to another file, or measure all of them again",
+        )
+    return others
+
+
+def _rectangular(rows: Sequence[Mapping[str, Cell]]) -> list[dict[str, Cell]]:
+    """Rows table by table; each has all columns of its table's rows."""
+    columns: dict[Cell, dict[str, None]] = {}
+    for row in rows:
+        columns.setdefault(row.get(TABLE), {}).update(dict.fromkeys(row))
+    return [
+        {name: row.get(name) for name in names}
+        for table, names in columns.items()
+        for row in rows
+        if row.get(TABLE) == table
+    ]
 
 
 def _to_json(result: ResultFile) -> str:

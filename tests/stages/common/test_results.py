@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import ArtifactError
-from stages.common.results import read_result, write_result
+from stages.common.results import read_result, write_result, write_run
 
 METRICS = {"ratio": 1.5, "tokens": 4096}
 ROWS = [
@@ -112,3 +112,40 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(ArtifactError, match=r"cpu\.json.*not valid JSON"):
         read_result(path)
+
+
+GPU = {"type": "cuda", "name": "H200", "count": 1}
+
+
+def write_part(path: Path, run: str, **changes: object) -> None:
+    given = {"command": ["nano2", run], "metrics": METRICS, "rows": ROWS[:1], "device": GPU}
+    write_run(path, run, **given | changes)  # type: ignore[arg-type]
+
+
+def test_runs_of_other_names_stay_in_a_file_and_the_same_one_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    write_part(path, "4b", metrics={"ratio_4b": 1.2, "gone": 1, "error_max": 0.04})
+    write_part(path, "fp8", metrics={"ratio_fp8": 1.4, "error_max": 0.02})
+    assert read_result(path).metrics == {"ratio_4b": 1.2, "gone": 1, "error_max": 0.04, "ratio_fp8": 1.4}
+    more = [{"table": "train", "side": "ours", "tok_per_s": 7.0, "best": True, "reserved_bytes": 5}]
+    write_part(path, "4b", metrics={"ratio_4b": 1.3, "error_max": 0.01}, rows=more)
+    result = read_result(path)
+    assert result.metrics == {"ratio_fp8": 1.4, "error_max": 0.02, "ratio_4b": 1.3}
+    assert result.command == "nano2 fp8 && nano2 4b"
+    assert [row["run"] for row in result.table("runs")] == ["fp8", "4b"]
+    rows = result.table("train")
+    assert [(row["run"], row["tok_per_s"], row["reserved_bytes"]) for row in rows] == [
+        ("fp8", 100.0, None),
+        ("4b", 7.0, 5),
+    ]
+
+
+def test_runs_on_different_devices_do_not_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.json"
+    write_part(path, "4b")
+    write_part(path, "4b", device=GPU | {"name": "B200"})  # the only one
+    with pytest.raises(ArtifactError, match=r"measured on another device \(B200\)"):
+        write_part(path, "fp8")
+    write_result(path, command=["nano2"], metrics=METRICS, rows=ROWS)
+    write_part(path, "fp8")
+    assert [row["run"] for row in read_result(path).table("train")] == ["fp8"]
