@@ -112,7 +112,7 @@ class _ConvScanNorm(torch.autograd.Function):
         ctx.eps, ctx.groups, ctx.chunk_size = eps, groups, chunk_size
         z, xBC, dt = _slices(zxBCdt_BTW, norm_D, conv_CK)
         x, B, C = _scan_inputs(xBC, conv_CK, conv_bias_C, seq_idx_BT, D_H, norm_D, groups)
-        _, y_BTHP, *_ = _mamba_chunk_scan_combined_fwd(
+        y_BTHP, *_ = _mamba_chunk_scan_combined_fwd(
             x, dt, A_H, B, C, chunk_size, D=D_H, dt_bias=dt_bias_H, seq_idx=seq_idx_BT, dt_softplus=True
         )
         ctx.save_for_backward(
