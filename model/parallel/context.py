@@ -32,10 +32,20 @@ class Context(RankGroup):
         dist.all_gather_into_tensor(pieces.flatten(0, 1), piece.detach().contiguous(), group=self.group)
         return pieces
 
+    def add(self, pieces_r: Tensor) -> Tensor:
+        """Of what every rank gives for every rank, [r, ...], the sum of what they give for this one."""
+        mine = torch.empty_like(pieces_r[0])
+        dist.reduce_scatter_tensor(mine, pieces_r.flatten(0, 1), group=self.group)
+        return mine
+
     def cut(self, row_BS: Tensor) -> Tensor:
         """[B, T] of this rank. UsageError if the row has no equal pieces."""
         length = MeshShape(context=self.size).piece(row_BS.shape[1])
         return row_BS[:, self.rank * length :][:, :length]
+
+    def row(self, piece_BT: Tensor) -> Tensor:
+        """[B, S] of which every rank holds a piece."""
+        return self.gather(piece_BT).transpose(0, 1).flatten(1)
 
     def piece(self, shape: torch.Size, document_ids_BT: Tensor | None, device: torch.device) -> "RowPiece":
         """This rank's tokens, [B, T], of the rows of which every rank now holds a piece."""
@@ -48,7 +58,7 @@ class Context(RankGroup):
                 f"document ids have shape {tuple(document_ids_BT.shape)}, the input ids {tuple(shape)}",
                 remedy="give one document id a token",
             )
-        ids_BS = self.gather(document_ids_BT).transpose(0, 1).flatten(1)
+        ids_BS = self.row(document_ids_BT)
         changes = ids_BS[:, 1:] != ids_BS[:, :-1]
         return RowPiece(self, length, F.pad(changes.long().cumsum(1), (1, 0)))
 
@@ -133,8 +143,5 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BS: Tensor) -> tuple[Tensor, None]:
-        context = ctx.context
-        pieces_rBT = grad_BS.unflatten(1, (context.size, -1)).transpose(0, 1).contiguous()
-        mine_BT = torch.empty_like(pieces_rBT[0])
-        dist.reduce_scatter_tensor(mine_BT, pieces_rBT.flatten(0, 1), group=context.group)
-        return mine_BT, None
+        pieces_rBT = grad_BS.unflatten(1, (ctx.context.size, -1)).transpose(0, 1).contiguous()
+        return ctx.context.add(pieces_rBT), None

@@ -5,6 +5,7 @@ second instead of five, and what the libraries themselves occupy is there before
 """
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable
@@ -41,6 +42,8 @@ def run_isolated(function: Callable[Given, Measured], *args: Given.args, **kwarg
     function: a module-level function; arguments and result travel between processes. Raises Nano2Error if the process
     fails, ProcessEndedError if it is killed, in which case memory ran out as a rule.
     """
+    # Of a server that had asked CUDA for a GPU no forked process could use it: so the driver's tools are asked.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED, function.__module__])
     receiver, sender = context.Pipe(duplex=False)

@@ -124,12 +124,11 @@ def write_run(
     """
     others = _other_runs(path, run, device)
     now = datetime.now(UTC).replace(microsecond=0).isoformat()
-    mine: list[dict[str, Cell]] = [
-        {TABLE: RUNS, RUN: run, "command": shlex.join(command), "commit": git_commit(), "date": now},
-        *({TABLE: FIGURES, RUN: run, "metric": name, "value": value} for name, value in metrics.items()),
-        *({TABLE: row.get(TABLE), RUN: run, **row} for row in rows),
+    mine: list[Mapping[str, Cell]] = [
+        {TABLE: RUNS, "command": shlex.join(command), "commit": git_commit(), "date": now}
     ]
-    together = _rectangular([*others, *mine])
+    mine += [{TABLE: FIGURES, "metric": name, "value": value} for name, value in metrics.items()]
+    together = _rectangular([*others, *({TABLE: row.get(TABLE), RUN: run, **row} for row in [*mine, *rows])])
     combined: dict[str, float] = {}
     for row in together:
         if row[TABLE] == FIGURES:

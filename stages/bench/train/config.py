@@ -12,14 +12,16 @@ from stages.common.training.settings import LayerKind
 
 NOTHING = "none"
 DEFAULT_SEQ_LEN = 2048
+Precision = Literal["float32", "bfloat16", "fp8", "fp8-tensor"]
+WIDE = ("float32", "bfloat16")
 
 
 class TrainBenchConfig(StageConfig):
     """Measure training steps of one shape: tokens and FLOPs per second, memory, where the time goes.
 
-    The steps are those of the training loop, at each --micro-batch and --recompute; the fastest counts. With --against hf
-    transformers trains the same weights on the same rows, at its own best micro-batch, precision, attention and
-    checkpointing, the sides in turns. Every measurement is a fresh process. Leave the machine alone meanwhile.
+    The steps are those of the training loop, at each --precision, --micro-batch and --recompute; the fastest counts. With
+    --against hf transformers trains the same weights on the same rows, at its own best micro-batch, precision, attention
+    and checkpointing, the sides in turns. Every measurement is a fresh process. Leave the machine alone meanwhile.
     """
 
     preset: Annotated[str | None, Panel("Model")] = Field(
@@ -44,15 +46,18 @@ class TrainBenchConfig(StageConfig):
         ge=1,
         description="Documents in a row of random tokens, by default 1. With --data, 1 reads each row as one.",
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of our matrix products; masters, optimizer and scan stay in float32."
-    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     threads: int | None = Field(
         None, gt=0, description="Threads of either side on a CPU; those of PyTorch if not set."
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Of the fresh weights and the rows.")
 
+    precision: Annotated[
+        tuple[Precision, ...], BeforeValidator(parse_names), Field(min_length=1), Panel("Sweep")
+    ] = Field(
+        ("float32",),
+        description="Of our matrix products, such as bfloat16,fp8; the others are compared with the first.",
+    )
     micro_batch: Annotated[Counts, Panel("Sweep")] = Field(
         (1, 2, 4), description="Rows in one forward and backward pass, separated by commas."
     )
@@ -64,6 +69,16 @@ class TrainBenchConfig(StageConfig):
     )
     against: Annotated[Literal["hf"] | None, Panel("Sweep")] = Field(
         None, description="hf: also transformers' NemotronHForCausalLM, as installed."
+    )
+    fsdp: Annotated[bool, Panel("Sweep")] = Field(
+        False,
+        description="Also show what FSDP2 costs: our best point with its parameters sharded over one rank.",
+    )
+    pieces: Annotated[
+        tuple[Annotated[int, Field(ge=2)], ...], BeforeValidator(parse_names), Panel("Sweep")
+    ] = Field(
+        (),
+        description="Also show what context parallelism adds: each row in so many pieces, such as 2,4, one after the other.",
     )
     warmup: Annotated[int, Panel("Sweep")] = Field(
         1, ge=1, description="Steps of a measurement that are not timed."
@@ -77,12 +92,13 @@ class TrainBenchConfig(StageConfig):
         False, description="Write a trace of one step of each side, and its longest operations."
     )
     result: Annotated[Path | None, Panel("Result")] = Field(
-        None, description="Result file to write the figures to as well, such as docs/bench/train-cpu.json."
+        None,
+        description="Result file to write the figures to as well, on the way too; runs of another --name in it stay.",
     )
     name: Annotated[str, Panel("Result")] = Field(
         "",
         pattern=r"^[a-z0-9_]*$",
-        description="Ends the name of each metric: hf_ratio is hf_ratio_4b with --name 4b.",
+        description="Of the run; ends the names of its metrics: hf_ratio is hf_ratio_4b with --name 4b.",
     )
 
     @field_validator("recompute")
@@ -112,7 +128,9 @@ class TrainBenchConfig(StageConfig):
             and self.documents > (self.seq_len or DEFAULT_SEQ_LEN)
         ):
             raise ValueError("more documents than tokens in a row")
-        for name in ("micro_batch", "recompute"):
+        if len(self.precision) > 1 and self.precision[0] not in WIDE:
+            raise ValueError(f"FP8 is compared with what comes first: name {' or '.join(WIDE)} there")
+        for name in ("micro_batch", "recompute", "precision", "pieces"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"a value is named twice in {name}")
         return self

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from model.errors import PlanRefusedError
 from stages.bench.process import set_up, timed
+from stages.bench.train.job import Job
 from stages.bench.train.points import Point
-from stages.bench.train.sides import Job, train
+from stages.bench.train.sides import train
 from stages.bench.train.stopwatch import Observer, Profiler, Stopwatch, Times
 from stages.common.training.hardware import matrix_rate, synchronize, tell_matrix_rate, used_bytes
 from stages.common.training.out_of_memory import is_out_of_memory
@@ -29,12 +30,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Measured:
     """Seconds of each timed step; peak bytes over what the process held before the model was built; loss and gradient norm
-    of the first step."""
+    of the first step. reserved_bytes: on a GPU, with what PyTorch's allocator held besides."""
 
     seconds: list[float]
     peak_bytes: int
     loss: float
     gradient_norm: float
+    reserved_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def measure_point(job: Job, point: Point) -> Measured | Unfit:
         first, *_ = steps = train(job, point, job.warmup + job.steps, Observer())
         seconds = [step.seconds for step in steps[job.warmup :]]
         peak = used_bytes(job.torch_device) - before
-        return Measured(seconds, peak, first.loss, first.gradient_norm)
+        reserved = torch.cuda.max_memory_reserved() if job.device == "cuda" else 0
+        return Measured(seconds, peak, first.loss, first.gradient_norm, reserved)
 
     return _within_memory(job, measure)
 

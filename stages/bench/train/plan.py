@@ -2,37 +2,51 @@
 
 import torch
 
-from model.config import KINDS
+from model.config import KINDS, HybridConfig
 from model.counting import count_parameters, training_flops_per_token
+from model.parallel.shape import MeshShape
 from stages.bench.train.campaign import count_measurements
 from stages.bench.train.config import TrainBenchConfig
-from stages.bench.train.points import our_points, their_points
-from stages.bench.train.rows import model_shape, step_rows
+from stages.bench.train.hf import has_flash
+from stages.bench.train.points import Point, our_points, their_points
+from stages.bench.train.rows import model_shape, several_documents, step_rows
 from stages.common.plan import Plan
 from stages.common.sizes import format_bytes
+from stages.common.training.batches import Batch
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import training_memory
 from stages.common.training.planning import TYPICAL_SHARE
 
 
+def planned_bytes(shape: HybridConfig, point: Point, rows: Batch) -> int | None:
+    """Peak memory of one of our points by formula; None of a row in pieces, whose ranks would share it."""
+    if point.pieces > 1:
+        return None
+    return training_memory(
+        shape,
+        point.micro_batch,
+        rows.input_ids_BT.shape[1],
+        point.precision,
+        recompute=point.recompute,
+        mesh=MeshShape() if point.sharded else None,
+        packed=several_documents(rows),
+    ).total
+
+
 def plan(config: TrainBenchConfig) -> Plan:
     """Refused where none of our points fits. Of hf, which has no formula here, only the number of its points is known."""
     device, shape = resolve_device(config.device), model_shape(config)
-    tokens = step_rows(config, shape).input_ids_BT
+    rows = step_rows(config, shape)
+    tokens = rows.input_ids_BT
     seq_len = tokens.shape[1]
     ours = our_points(config)
     kinds = [kind for kind, letter in KINDS.items() if letter in shape.pattern]
     theirs = their_points(config, kinds, ("float32", "bfloat16")) if config.against else []
-    measurements = count_measurements(ours, theirs, config.rounds)
+    measurements = count_measurements(config, ours, theirs, flash=has_flash(device.type))
     available = available_bytes(device)
-    needed = {
-        point: training_memory(
-            shape, point.micro_batch, seq_len, point.precision, recompute=point.recompute
-        ).total
-        for point in ours
-    }
+    needed = {point: planned_bytes(shape, point, rows) or 0 for point in ours}
     flops = tokens.numel() * training_flops_per_token(shape, seq_len)
-    rate = matrix_rate(device, getattr(torch, config.precision))
+    rate = matrix_rate(device, getattr(torch, ours[0].activations))
     counts = count_parameters(shape)
     least = min(needed.values())
     return Plan(

@@ -9,6 +9,7 @@ from model.config import HybridConfig
 from model.errors import UsageError
 from model.loading import read_config
 from model.loss import next_token_labels
+from model.parallel.shape import MeshShape
 from stages.bench.train.config import DEFAULT_SEQ_LEN, TrainBenchConfig
 from stages.common.data.packing import Row
 from stages.common.training.batches import Batch, RowStream, TrainingData
@@ -48,12 +49,13 @@ def step_rows(config: TrainBenchConfig, shape: HybridConfig) -> Batch:
             where="seq_len",
             remedy=f"lower it, or pass --shape max_position_embeddings={length}",
         )
-    if config.against is not None and _several_documents(rows):
-        raise UsageError(
-            "transformers cannot keep the documents of a row apart without mamba-ssm's kernels",
-            where="against",
-            remedy="pass --documents 1, which reads each row as one document on both sides",
-        )
+    for pieces in config.pieces:
+        try:
+            MeshShape(context=pieces).piece(length, shape.conv_kernel - 1)
+        except UsageError as error:
+            raise UsageError(
+                error.what, where="pieces", remedy="leave it out, or give another --seq-len"
+            ) from error
     return rows
 
 
@@ -80,7 +82,8 @@ def _random_rows(config: TrainBenchConfig, vocab_size: int) -> Batch:
     return Batch.of(rows)
 
 
-def _several_documents(rows: Batch) -> bool:
+def several_documents(rows: Batch) -> bool:
+    """Does a row hold more than one?"""
     ids_BT = rows.document_ids_BT
     return bool(((ids_BT[:, 1:] != ids_BT[:, :-1]) & (ids_BT[:, 1:] >= 0)).any())
 
