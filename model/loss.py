@@ -16,18 +16,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.kernels import choice
+from model.kernels.masters import narrowed
 from model.kernels.matmul import add_weight_gradient_, input_gradient, linear
 
 IGNORED = -100
 """Label of a token that is not trained on."""
 
-_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 2**30}
+_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 2**31}
 _FEWEST_ROWS = 256
 
 
 def chunk_rows(vocab_size: int, device: str) -> int:
     """Tokens whose logits are held at a time on a type of device: about 4 MiB in float32 on a CPU, whose cache they pass
-    through, 1 GiB on a GPU, but enough of them to make a matrix product of."""
+    through, 2 GiB on a GPU, but enough of them to make a matrix product of."""
     return max(_FEWEST_ROWS, _CHUNK_BYTES[device] // (4 * vocab_size))
 
 
@@ -118,7 +119,7 @@ class _LinearLosses(torch.autograd.Function):
         ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, losses: ChunkLosses, widen: bool
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
-        compute_VD = weight_VD.to(hidden_nD.dtype)
+        compute_VD = narrowed(weight_VD, hidden_nD.dtype)
         per_token_n = torch.empty(len(hidden_nD), dtype=wide, device=hidden_nD.device)
         dhidden_nD, dweight_VD = None, None
         if any(ctx.needs_input_grad):

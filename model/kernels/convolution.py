@@ -1,7 +1,7 @@
 """The short causal depthwise convolution with SiLU of a Mamba block, reset at document boundaries.
 
-K shifted multiply-adds over [T, C] rows: no transposes, and a tap that reaches into an earlier document is masked in
-place. The backward pass computes the convolution again instead of keeping it.
+K shifted multiply-adds over [T, C] rows, in float32 at least: no transposes, and a tap that reaches into an earlier document
+is masked in place. The backward pass computes the convolution again instead of keeping it.
 
 Shapes: B batch, T tokens, C channels, K conv width.
 """
@@ -73,13 +73,17 @@ class _CausalConv(torch.autograd.Function):
         runs_BT: Tensor | None,
         widths: tuple[int, ...],
     ) -> tuple[Tensor, ...]:
-        weight_KC = weight_CK.t().contiguous()
+        wide = torch.promote_types(x_BTC.dtype, torch.float32)
+        weight_KC = weight_CK.t().to(wide).contiguous()
         y_BTC = torch.empty(x_BTC.shape, dtype=x_BTC.dtype, device=x_BTC.device)
         for b in range(x_BTC.shape[0]):
-            _convolve(x_BTC[b], weight_KC, bias_C, _taps(runs_BT, b, weight_KC), y_BTC[b])
-            F.silu(y_BTC[b], inplace=True)
+            y_TC = y_BTC[b] if y_BTC.dtype == wide else torch.empty_like(y_BTC[b], dtype=wide)
+            _convolve(x_BTC[b].to(wide), weight_KC, bias_C, _taps(runs_BT, b, weight_KC), y_TC)
+            F.silu(y_TC, inplace=True)
+            if y_BTC.dtype != wide:
+                y_BTC[b] = y_TC
         ctx.save_for_backward(x_BTC, weight_KC, bias_C, runs_BT)
-        ctx.widths = widths
+        ctx.widths, ctx.weight_dtype = widths, weight_CK.dtype
         return y_BTC.split(widths, dim=2)
 
     @staticmethod
@@ -87,31 +91,34 @@ class _CausalConv(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_BTC, weight_KC, bias_C, runs_BT = ctx.saved_tensors
         dx_BTC = torch.empty(x_BTC.shape, dtype=x_BTC.dtype, device=x_BTC.device)
-        wide = torch.promote_types(x_BTC.dtype, torch.float32)
-        dweight_KC = torch.zeros_like(weight_KC, dtype=wide)
+        wide = weight_KC.dtype
+        dweight_KC = torch.zeros_like(weight_KC)
         dbias_C = None if bias_C is None else torch.zeros_like(bias_C, dtype=wide)
-        pre_TC = torch.empty(x_BTC.shape[1:], dtype=x_BTC.dtype, device=x_BTC.device)
+        pre_TC = torch.empty(x_BTC.shape[1:], dtype=wide, device=x_BTC.device)
         dpre_TC, product_TC = torch.empty_like(pre_TC), torch.empty_like(pre_TC)
         for b in range(x_BTC.shape[0]):
-            x_TC, taps = x_BTC[b], _taps(runs_BT, b, weight_KC)
+            x_TC, taps = x_BTC[b].to(wide), _taps(runs_BT, b, weight_KC)
             _convolve(x_TC, weight_KC, bias_C, taps, pre_TC)
             for grad, pre, dpre in zip(
                 grads, pre_TC.split(ctx.widths, 1), dpre_TC.split(ctx.widths, 1), strict=True
             ):
-                torch.ops.aten.silu_backward.grad_input(grad[b], pre, grad_input=dpre)
+                torch.ops.aten.silu_backward.grad_input(grad[b].to(wide), pre, grad_input=dpre)
             last = weight_KC.shape[0] - 1
-            torch.mul(dpre_TC, weight_KC[last], out=dx_BTC[b])
+            dx_TC = dx_BTC[b] if dx_BTC.dtype == wide else torch.empty_like(dx_BTC[b], dtype=wide)
+            torch.mul(dpre_TC, weight_KC[last], out=dx_TC)
             dweight_KC[last] += torch.mul(dpre_TC, x_TC, out=product_TC).sum(0, dtype=wide)
             if dbias_C is not None:
                 dbias_C += dpre_TC.sum(0, dtype=wide)
             for back, same_T1 in enumerate(taps, start=1):
                 dlater_TC = dpre_TC[back:] if same_T1 is None else dpre_TC[back:] * same_T1
-                dx_BTC[b, :-back].addcmul_(dlater_TC, weight_KC[last - back])
+                dx_TC[:-back].addcmul_(dlater_TC, weight_KC[last - back])
                 dweight_KC[last - back] += torch.mul(dlater_TC, x_TC[:-back], out=product_TC[back:]).sum(
                     0, dtype=wide
                 )
+            if dx_BTC.dtype != wide:
+                dx_BTC[b] = dx_TC
         dbias = None if dbias_C is None else dbias_C.to(bias_C.dtype)
-        return dx_BTC, dweight_KC.t().to(weight_KC.dtype), dbias, None, None
+        return dx_BTC, dweight_KC.t().to(ctx.weight_dtype), dbias, None, None
 
 
 def _taps(runs_BT: Tensor | None, b: int, weight_KC: Tensor) -> list[Tensor | None]:

@@ -15,6 +15,7 @@ Shapes: n tokens, D inputs, F outputs.
 
 import platform
 from typing import Any
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.kernels import cpu_decoding
+from model.kernels.masters import gradient_so_far, narrowed
 
 MOST_ROWS = 8
 """Of more rows, a library's product is as fast."""
@@ -107,6 +109,17 @@ def add_weight_gradient_(total_FD: Tensor, grad_nF: Tensor, x_nD: Tensor) -> Non
         total_FD += weight_gradient(grad_nF, x_nD)
 
 
+def master_gradient(
+    weight_FD: Tensor | None, grad_nF: Tensor, x_nD: Tensor, dtype: torch.dtype
+) -> Tensor | None:
+    """`weight_gradient` for autograd; None where it has been added to the weight's gradient already."""
+    total_FD = gradient_so_far(weight_FD) if x_nD.is_cuda and dtype != x_nD.dtype else None
+    if total_FD is None:
+        return weight_gradient(grad_nF, x_nD, dtype)
+    add_weight_gradient_(total_FD, grad_nF, x_nD)
+    return None
+
+
 def path(device: torch.device, dtype: torch.dtype) -> str:
     """Name of the road that large products take, for `nano2 doctor` and run logs."""
     if _widens(device, dtype):
@@ -134,8 +147,9 @@ class _Linear(torch.autograd.Function):
 class _WideLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_FD: Tensor) -> Tensor:
-        as_x_FD = weight_FD.to(x.dtype)
+        as_x_FD = narrowed(weight_FD, x.dtype)
         ctx.save_for_backward(x, as_x_FD)
+        ctx.master = ref(weight_FD)
         ctx.weight_dtype = weight_FD.dtype
         return linear(x, as_x_FD)
 
@@ -145,14 +159,15 @@ class _WideLinear(torch.autograd.Function):
         x, as_x_FD = ctx.saved_tensors
         grad_nF, x_nD = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
         dx = input_gradient(grad_nF, as_x_FD).view(x.shape) if ctx.needs_input_grad[0] else None
-        dweight = weight_gradient(grad_nF, x_nD, ctx.weight_dtype) if ctx.needs_input_grad[1] else None
-        return dx, dweight
+        if not ctx.needs_input_grad[1]:
+            return dx, None
+        return dx, master_gradient(ctx.master(), grad_nF, x_nD, ctx.weight_dtype)
 
 
 class _SplitLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_FD: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
-        as_x_FD = weight_FD.to(x.dtype)
+        as_x_FD = narrowed(weight_FD, x.dtype)
         ctx.save_for_backward(x, as_x_FD)
         ctx.widths, ctx.weight_dtype = widths, weight_FD.dtype
         return tuple(linear(x, piece) for piece in as_x_FD.split(widths))

@@ -4,13 +4,15 @@ Shapes: B batch, T tokens, n tokens in all, D hidden size, F inner width.
 """
 
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.kernels import choice
-from model.kernels.matmul import input_gradient, linear, weight_gradient
+from model.kernels.masters import narrowed
+from model.kernels.matmul import input_gradient, linear, master_gradient, weight_gradient
 
 
 def squared_relu(x: Tensor) -> Tensor:
@@ -44,8 +46,8 @@ class _FusedSquaredReLU(torch.autograd.Function):
 class _SquaredReLUMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BTD: Tensor, up_FD: Tensor, down_DF: Tensor) -> Tensor:
-        up_as_x_FD, down_as_x_DF = up_FD.to(x_BTD.dtype), down_DF.to(x_BTD.dtype)
-        ctx.dtypes = up_FD.dtype, down_DF.dtype
+        up_as_x_FD, down_as_x_DF = narrowed(up_FD, x_BTD.dtype), narrowed(down_DF, x_BTD.dtype)
+        ctx.dtypes, ctx.masters = (up_FD.dtype, down_DF.dtype), (ref(up_FD), ref(down_DF))
         inner_BTF = linear(x_BTD, up_as_x_FD)
         if choice.fused(inner_BTF):
             from model.kernels.cuda import squared_relu as fused
@@ -58,7 +60,7 @@ class _SquaredReLUMLP(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor | None, ...]:
         x_BTD, inner_BTF, up_FD, down_DF = ctx.saved_tensors
         up_dtype, down_dtype = ctx.dtypes
         grad_nD, x_nD, inner_nF = (
@@ -72,8 +74,9 @@ class _SquaredReLUMLP(torch.autograd.Function):
 
             dinner_nF = input_gradient(grad_nD, down_DF)
             fused.squared_relu_backward_(dinner_nF, inner_nF)
-            ddown_DF = weight_gradient(grad_nD, inner_nF, down_dtype)
-            dup_FD = weight_gradient(dinner_nF, x_nD, up_dtype)
+            up, down = ctx.masters
+            ddown_DF = master_gradient(down(), grad_nD, inner_nF, down_dtype)
+            dup_FD = master_gradient(up(), dinner_nF, x_nD, up_dtype)
             return input_gradient(dinner_nF, up_FD).view(x_BTD.shape), dup_FD, ddown_DF
         # The derivative of relu(h)^2 is 2 relu(h); the 2 waits until the tensors are narrow.
         half_nF = input_gradient(grad_nD, down_DF, times=inner_nF)
