@@ -6,6 +6,7 @@
 #   make test-all  the long tests too
 #   make lint      formatting, lint and types
 #   make plan-nano2    what each command of the report's chain takes on many GPUs
+#   make bench-gpu measure training on an H200, a quarter of an hour (docs/bench/gpu-training.json)
 #   make docs      rewrite the tables and figures in docs from the result files
 #   make clean     remove what was made (artifacts/), not the environment
 
@@ -15,7 +16,7 @@ NANO2 := $(BIN)/nano2
 SETUP := .venv/installed
 PEERS := .peers/installed
 
-.PHONY: demo demo-results plan-nano2 setup test test-all lint docs clean
+.PHONY: demo demo-results plan-nano2 setup test test-all bench-gpu lint docs clean
 .DELETE_ON_ERROR:
 
 # ---- environment ----
@@ -46,6 +47,11 @@ demo-results: $(SETUP)
 
 plan-nano2: $(SETUP)
 	$(BIN)/python -m nano2cli.plan_chain recipes/nano2/chain.sh
+
+# ---- one GPU ----
+
+bench-gpu: $(SETUP)
+	NANO2=$(NANO2) sh recipes/h200/bench.sh
 
 # ---- quality ----
 

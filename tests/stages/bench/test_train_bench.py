@@ -383,7 +383,8 @@ def test_precisions_of_ours_by_hand() -> None:
         wide: Examined({(FORWARD, "mlp"): 0.2, (BACKWARD, "mamba"): 0.4, **rest}, [], 0.0),
         fp8: Examined({(FORWARD, "mlp"): 0.15, (BACKWARD, "mamba"): 0.25, **rest}, [], 0.0),
     }
-    metrics, rows = summarize(Campaign(job_of(config, fp8=True), records, examined), "x")
+    job = job_of(config, fp8=True, device="cuda")
+    metrics, rows = summarize(Campaign(job, records, examined), "x")
     assert metrics["fp8_tensor_step_ratio"] == pytest.approx(1 / 0.85)
     assert metrics["fp8_tensor_block_ratio"] == pytest.approx(1.5)
     assert metrics["fp8_tensor_amdahl"] == pytest.approx(1.25)
