@@ -16,7 +16,7 @@ for part in ${@:-4b fp8 memory pieces}; do
   esac
   rm -rf "artifacts/bench-$part" # else it would be up to date
   echo "== $part, at most $seconds s"
-  timeout --signal=INT --kill-after=20 "$seconds" $NANO2 bench train --config "recipes/h200/bench-$part.yaml" \
+  timeout --foreground --signal=INT --kill-after=20 "$seconds" $NANO2 bench train --config "recipes/h200/bench-$part.yaml" \
     -o "artifacts/bench-$part" --result "$RESULT" || failed=1
 done
 exit $failed

@@ -122,30 +122,33 @@ def run_campaign(
 ) -> None:
     """All of our points, and these of hf.
 
-    flash: can hf have the flash_attn package? traces: where to write the trace of each winner. tell: called whenever there
-    is more to tell, first when every point was measured once.
+    flash: can hf have the flash_attn package? traces: where to write the trace of each winner. tell: called behind each
+    measurement.
 
     Nano2Error if no point of a side begins as our first one does, or one of ours does not.
     """
-    for point in in_turns(our_points(config), theirs):
+
+    def measure(point: Point) -> None:
         _measure(campaign, point, bar)
+        tell()
+
+    for point in in_turns(our_points(config), theirs):
+        measure(point)
     _check_starts(campaign)
     if (best := campaign.best("hf")) is not None:
         for point in other_attentions(best, flash=flash):
-            _measure(campaign, point, bar)
+            measure(point)
     beside = shown_beside(config, campaign.ranked("nano2"))
     for point in beside:
         if not point.competes:
-            _measure(campaign, point, bar)
+            measure(point)
     _check_starts(campaign)
-    tell()
     ours = [campaign.ranked("nano2", precision)[:FINALISTS] for precision in config.precision]
     finalists = in_turns(*ours, campaign.ranked("hf")[:FINALISTS])
     again = dict.fromkeys([*finalists, *(point for point in beside if campaign.records[point].fits)])
     for _ in range(config.rounds):
         for point in again:
-            _measure(campaign, point, bar)
-        tell()
+            measure(point)
     for point in campaign.winners():
         bar.update(0, now=f"inside of {point}")
         trace = traces and traces / f"trace-{trace_name(point)}.json"
