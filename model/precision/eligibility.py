@@ -4,7 +4,7 @@ The report keeps the first two and the last two blocks, embeddings, head, norms,
 higher precision (section 2.1).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ OUTER_BLOCKS = 2
 MULTIPLE = 16
 """Of both dimensions of a weight: what the 8-bit products of a GPU take."""
 
-ELSEWHERE = "embeddings, head, norms, attention products, convolution and scan are never multiplied in FP8"
+ELSEWHERE = "embeddings, head, norms, attention products, convolution and scan are never in FP8"
 
 
 class LayerPrecision(NamedTuple):
@@ -31,6 +31,11 @@ class LayerPrecision(NamedTuple):
     @property
     def fp8(self) -> bool:
         return not self.reason
+
+    @property
+    def block(self) -> int:
+        """The number of its block."""
+        return int(self.name.split(".")[2])
 
 
 def layer_table(config: HybridConfig, *, tensor_ranks: int = 1) -> list[LayerPrecision]:
@@ -67,17 +72,19 @@ def fp8_flops_share(config: HybridConfig) -> float:
     return sum(size for size, fp8 in sizes if fp8) / sum(size for size, _ in sizes)
 
 
-def describe(table: Sequence[LayerPrecision]) -> list[str]:
-    """The table in lines, layers of one kind and reason together: "in_proj [656, 160] of blocks 2-5, 7: FP8"."""
-    kinds: dict[tuple[str, int, int, str], list[int]] = {}
-    for layer in table:
-        block, name = layer.name.removeprefix("backbone.layers.").split(".mixer.")
-        kinds.setdefault((layer.reason, layer.outputs, layer.inputs, name), []).append(int(block))
-    lines = [
-        f"{name} [{outputs}, {inputs}] of blocks {_ranges(blocks)}: {f'not FP8, {reason}' if reason else 'FP8'}"
-        for (reason, outputs, inputs, name), blocks in kinds.items()
-    ]
-    return [*sorted(lines, key=lambda line: not line.endswith(": FP8")), ELSEWHERE]
+def describe(config: HybridConfig, *, tensor_ranks: int = 1) -> dict[str, str]:
+    """The table in words: "in_proj, FP8": "[656, 160] in blocks 2, 4", and why what is not in FP8 is not."""
+    places: dict[tuple[bool, str], dict[str, list[int]]] = {}
+    for layer in layer_table(config, tensor_ranks=tensor_ranks):
+        name = layer.name.rpartition(".")[2]
+        shape = f"[{layer.outputs}, {layer.inputs}] in blocks {{}}" + (layer.reason and f": {layer.reason}")
+        places.setdefault((not layer.fp8, name), {}).setdefault(shape, []).append(layer.block)
+    return {
+        f"{name}, {'bfloat16' if wide else 'FP8'}": "; ".join(
+            shape.format(_ranges(blocks)) for shape, blocks in found.items()
+        )
+        for (wide, name), found in sorted(places.items(), key=lambda item: item[0][0])
+    } | {"elsewhere": ELSEWHERE}
 
 
 def _projections(config: HybridConfig, letter: str, ranks: int) -> Iterator[tuple[str, int, int, bool]]:

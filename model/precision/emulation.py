@@ -60,7 +60,8 @@ def quantize(x: Tensor, block: tuple[int, int], *, power_of_two: bool) -> Fp8:
 
 def _scales(amax: Tensor, *, power_of_two: bool) -> Tensor:
     """448 / amax; the largest float32 where that is infinite; 1 where there is none."""
-    scales = (LARGEST / amax).clamp(max=torch.finfo(torch.float32).max)
+    # A number divided by a tensor would be multiplied by its reciprocal, which rounds twice.
+    scales = torch.full_like(amax, LARGEST).div_(amax).clamp(max=torch.finfo(torch.float32).max)
     if power_of_two:
         scales = (scales.view(torch.int32) & _SIGN_AND_EXPONENT).view(torch.float32)
     return torch.where((amax > 0) & amax.isfinite(), scales, 1.0)

@@ -41,11 +41,13 @@ def products(lm: HybridLM) -> Iterator[tuple[str, Linear]]:
 
 @contextmanager
 def without_fp8(lm: HybridLM) -> Iterator[None]:
-    """All layers multiply in the model's compute dtype meanwhile."""
+    """All layers multiply in the model's compute dtype meanwhile; no quantized weight takes memory."""
     layers = [(layer, layer.product) for _, layer in products(lm)]
     try:
-        for layer, _ in layers:
+        for layer, product in layers:
             layer.product = None
+            if isinstance(product, Product):
+                product.release()
         yield
     finally:
         for layer, product in layers:

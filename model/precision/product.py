@@ -72,6 +72,10 @@ class Product:
         y_nF = _Product.apply(x_nD, weight_FD, self)
         return y_nF[:tokens].view(*x.shape[:-1], -1)
 
+    def release(self) -> None:
+        """Keep no quantized weight."""
+        self._kept = None
+
     def quantized_weight(self, weight_FD: Tensor) -> Any:
         """The weight as its products take it; once for all micro-batches of an optimizer step."""
         if not self.keep_weight:
@@ -80,7 +84,7 @@ class Product:
             kept, version, step, quantized = self._kept
             if kept() is weight_FD and (version, step) == (weight_FD._version, _steps_taken):
                 return quantized
-        self._kept = None  # its memory is for the new one
+        self.release()  # its memory is for the new one
         quantized = self.arithmetic.quantize_weight(weight_FD)
         self._kept = (ref(weight_FD), weight_FD._version, _steps_taken, quantized)
         return quantized

@@ -15,35 +15,27 @@ from torch import Tensor
 from model.errors import PlanRefusedError
 from model.precision.scaling import Scaling
 
-REMEDY = (
-    "install it (pip install --no-build-isolation transformer-engine[pytorch]), or pass --precision bfloat16"
-)
+REMEDY = "pip install --no-build-isolation transformer-engine[pytorch], or pass --precision bfloat16"
 
 
-def refuse_missing(scaling: Scaling) -> None:
-    """PlanRefusedError where Transformer Engine or this device cannot do it."""
+def missing(scaling: Scaling) -> str:
+    """What keeps this GPU and this installation from such products; empty if nothing does."""
     problem = _why_not()
     if problem:
-        raise PlanRefusedError(problem, where="precision", remedy=REMEDY)
-    from transformer_engine.pytorch import quantization
+        return problem
+    from transformer_engine.pytorch import is_fp8_available, is_fp8_block_scaling_available
 
-    check = (
-        quantization.check_fp8_block_scaling_support
-        if scaling == "blocks"
-        else quantization.check_fp8_support
-    )
-    supported, reason = check()
-    if not supported:
-        raise PlanRefusedError(
-            f"this GPU has no such products: {reason}", where="precision", remedy="pass --precision bfloat16"
-        )
+    available = is_fp8_block_scaling_available if scaling == "blocks" else is_fp8_available
+    supported, reason = available(return_reason=True)
+    return "" if supported else f"this GPU has no FP8 products: {reason}"
 
 
 class TransformerEngine:
     """An `Arithmetic` whose operands are Transformer Engine's storages."""
 
     def __init__(self, scaling: Scaling) -> None:
-        refuse_missing(scaling)
+        if problem := missing(scaling):
+            raise PlanRefusedError(problem, where="precision", remedy=REMEDY)
         from transformer_engine.common.recipe import Float8BlockScaling, Float8CurrentScaling, Format
         from transformer_engine.pytorch import DType, Float8BlockQuantizer, Float8CurrentScalingQuantizer
         from transformer_engine.pytorch.cpp_extensions import general_gemm

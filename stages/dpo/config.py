@@ -97,6 +97,7 @@ class DpoConfig(PresetSettings, PairSettings, TrainingSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DpoConfig":
+        self.refuse_fp8("the reference is")
         if bool(self.data) == bool(self.prompts):
             raise ValueError(
                 "give either pairs (-d) or questions (--prompts)" + (", not both" if self.data else "")

@@ -134,6 +134,7 @@ class GrpoConfig(PresetSettings, TrainingSettings):
             raise ValueError(
                 f"max_tokens {self.max_tokens} is above seq_len {self.seq_len}, the longest episode"
             )
+        self.refuse_fp8("what is sampled and the reference are")
         if self.warmup_steps > self.steps:
             raise ValueError("warmup_steps is above steps")
         return self

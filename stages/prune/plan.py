@@ -132,7 +132,7 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
         * (training_flops_per_token(largest, seq_len) + forward_flops_per_token(whole, seq_len))
     )
     device = resolve_device(config.device)
-    rate = matrix_rate(device, getattr(torch, config.precision))
+    rate = matrix_rate(device, getattr(torch, config.activations))
     # more if it is stored in float32
     forward = forward_bytes(whole, config.sample_batch, seq_len, "bfloat16")
     mesh = planned_mesh(config)

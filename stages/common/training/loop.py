@@ -20,6 +20,7 @@ from stages.common.reporter import ProgressBar
 from stages.common.stage import StageContext
 from stages.common.training.checkpoint import Counters, StateWriter, load_state
 from stages.common.training.divergence import diverged_gradient, diverged_loss
+from stages.common.training.fp8_fault import fault_of_fp8
 from stages.common.training.hardware import matrix_rate, used_bytes
 from stages.common.training.metrics_log import MetricsLog
 from stages.common.training.objectives import B, Objective, StepBatch
@@ -124,7 +125,7 @@ class TrainingLoop(Generic[B]):
         loss, figures = self._accumulate(batch, step)
         norm = self.team.clip_gradients(self.lm, self.settings.clip)
         if not math.isfinite(norm):
-            raise diverged_gradient(self.lm, self.stream.describe(step, 0, size))
+            raise self._diverged(batch, diverged_gradient(self.lm, self.stream.describe(step, 0, size)))
         with self._memory_for("the optimizer's step"):
             self.optimizer.step()
         self.optimizer.zero_grad()
@@ -187,7 +188,9 @@ class TrainingLoop(Generic[B]):
             value = float(loss.total.detach())
             stop, diverged = self.team.any(bool(self.context.stop), not math.isfinite(value))
             if diverged:
-                raise diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
+                del loss  # and its activations
+                error = diverged_loss(self.lm, micro, self.stream.describe(step, start, start + size))
+                raise self._diverged(batch, error)
             with self._memory_for("the backward pass"):
                 (loss.total * share / count).backward()
             if stop:  # not between forward and backward, when FSDP has parameters gathered
@@ -197,6 +200,20 @@ class TrainingLoop(Generic[B]):
                 sums[name] += part * share
         total, *parts = self.team.add([total, *sums.values()])
         return total / count, {name: part / count for name, part in zip(sums, parts, strict=True)}
+
+    def _diverged(self, batch: B, error: DivergedError) -> DivergedError:
+        """The error for a step that diverged; of FP8 if that alone is why."""
+        return fault_of_fp8(self.lm, lambda: self._repeated(batch), self.team, error) or error
+
+    def _repeated(self, batch: B) -> float:
+        """The step's loss once more, with its gradient, finite or not."""
+        total, count, size = 0.0, max(batch.count, 1), self.shape.micro_batch
+        for start, share in self.team.mine(range(0, len(batch.input_ids_BT), size)):
+            micro = self.team.cut(batch.rows(start, start + size)).to(self.lm.device)
+            loss = self.objective(self.lm, micro).total * share / count
+            loss.backward()
+            total += float(loss.detach())
+        return self.team.add([total])[0]
 
     def _validate(self, tokens: int, log: MetricsLog) -> Mapping[str, float]:
         self.lm.eval()

@@ -16,9 +16,20 @@ from model.counting import count_parameters
 from model.loss import chunk_rows
 from model.parallel.holdings import holdings
 from model.parallel.shape import MeshShape
+from model.precision.eligibility import fp8_layers
+from model.precision.scaling import SCALINGS
 
 LOSS_CHUNKS = 4
 """Chunks of logits alive at once in the loss: logits that become their gradient, their copies, a product of weights."""
+
+FP8_BYTES = 1 + 4 / 128
+"""Of an element that a weight gradient waits for: E4M3, and its part of a scale."""
+
+_ELSE_KEPT = dict.fromkeys(("in_proj", "out_proj", "up_proj", "down_proj", "q_proj"), 2) | dict.fromkeys(
+    ("k_proj", "v_proj", "o_proj"), 0
+)
+"""Bytes of an input that its projection alone keeps in bfloat16: keys and values share that of the queries, and attention
+keeps its output itself."""
 
 _NAMES = {letter: name for name, letter in KINDS.items()}
 
@@ -92,7 +103,7 @@ def training_memory(
     recompute: kinds of blocks. mesh: of the ranks; None: one process. packed: rows may hold several documents. UsageError if
     the mesh cannot hold the model, or cut the rows.
     """
-    element = 2 if precision == "bfloat16" else 4
+    element = 4 if precision == "float32" else 2
     shape = mesh or MeshShape()
     piece = shape.piece(length, config.conv_kernel - 1 if MAMBA in config.pattern else 0)
     tokens = sequences * piece
@@ -103,19 +114,20 @@ def training_memory(
     mask = sequences * piece * length if packed or shape.context > 1 else 0
     input_bytes = tokens * 4 * config.hidden_size
     kept, recomputed, masks = dict.fromkeys(KINDS.values(), 0), 0, 0
-    for letter, size in of_block.items():
+    fp8 = _Fp8(config, shape.tensor) if precision in SCALINGS else None
+    for number, letter in enumerate(config.pattern):
+        size = of_block[letter] + (tokens * fp8.more_kept(number) if fp8 else 0)
         of_mask = mask * element if letter == ATTENTION else 0
-        count = config.pattern.count(letter)
         if _NAMES[letter] in recompute:
-            kept[letter] = count * input_bytes
+            kept[letter] += input_bytes
             recomputed = max(recomputed, size - input_bytes + of_mask)
         else:
-            kept[letter] = count * size
-            masks += count * of_mask
+            kept[letter] += size
+            masks += of_mask
     if ATTENTION in config.pattern:
         masks += mask
     return TrainingMemory(
-        **_parameter_bytes(config, element, recompute, mesh),
+        **_parameter_bytes(config, element, recompute, mesh, fp8),
         mamba_activations=kept[MAMBA],
         attention_activations=kept[ATTENTION],
         mlp_activations=kept[MLP],
@@ -129,7 +141,11 @@ def training_memory(
 
 
 def _parameter_bytes(
-    config: HybridConfig, element: int, recompute: Collection[str], mesh: MeshShape | None
+    config: HybridConfig,
+    element: int,
+    recompute: Collection[str],
+    mesh: MeshShape | None,
+    fp8: "_Fp8 | None",
 ) -> dict[str, int]:
     """Masters, gradients and moments in float32, and copies in the precision of the products."""
     if mesh is not None:
@@ -139,7 +155,7 @@ def _parameter_bytes(
             "gradients": 4 * held.held,
             "optimizer": 8 * held.held,
             # Two blocks: the one that is worked on and the next; what is received, and the gradient that is sent.
-            "gathered": 4 * held.root + held.block * (4 * element + 4),
+            "gathered": 4 * held.root + held.block * (4 * element + 4) + (fp8.largest_block if fp8 else 0),
             # Weights, gradients, and the gradients as they are sent.
             "root_gradients": 3 * 4 * held.root,
         }
@@ -148,11 +164,34 @@ def _parameter_bytes(
     again = [of_kind[name] // config.pattern.count(KINDS[name]) for name in recompute if of_kind[name]]
     copied = sum(of_kind[name] for name in KINDS if name not in recompute) + max(again, default=0)
     copies = 2 * (copied + counts.head) if element == 2 else 0
+    if fp8:  # as many bytes, by row and by column; those of blocks that are computed again stay, too
+        copies += sum(size for kind, size in fp8.weights.items() if kind in recompute)
     return {
         "weights": 4 * counts.total + copies,
         "gradients": 4 * counts.total,
         "optimizer": 8 * counts.total,
     }
+
+
+class _Fp8:
+    """What FP8 changes. weights: bytes of the quantized weights by kind of block, in E4M3 by row and by column.
+    largest_block: of the block that has most."""
+
+    def __init__(self, config: HybridConfig, tensor_ranks: int) -> None:
+        of_blocks: dict[int, int] = {}
+        self.weights = dict.fromkeys(KINDS, 0)
+        self._more: dict[int, float] = {}
+        for layer in fp8_layers(config, tensor_ranks=tensor_ranks):
+            size = 2 * layer.inputs * layer.outputs
+            self.weights[_NAMES[config.pattern[layer.block]]] += size
+            of_blocks[layer.block] = of_blocks.get(layer.block, 0) + size
+            more = layer.inputs * (FP8_BYTES - _ELSE_KEPT[layer.name.rpartition(".")[2]])
+            self._more[layer.block] = self._more.get(layer.block, 0.0) + more
+        self.largest_block = max(of_blocks.values())
+
+    def more_kept(self, number: int) -> int:
+        """Bytes a token that a block keeps beyond what it keeps in bfloat16; less than nothing, mostly."""
+        return round(self._more.get(number, 0.0))
 
 
 def _share(config: HybridConfig, ranks: int) -> HybridConfig:

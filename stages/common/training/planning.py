@@ -13,6 +13,7 @@ from model.config import KINDS, HybridConfig
 from model.counting import count_parameters, forward_flops_by_kind, training_flops_per_token
 from model.errors import UsageError
 from model.parallel.shape import MeshShape
+from model.precision.eligibility import describe, fp8_flops_share, fp8_layers
 from stages.common.plan import Plan, PlanValue
 from stages.common.preset import preset_warning
 from stages.common.ranks import ranks
@@ -55,7 +56,7 @@ def training_plan(
     again = steps.tokens * sum(
         forward_flops_by_kind(shape, steps.seq_len)[KINDS[kind]] for kind in set(settings.recompute)
     )
-    rate = matrix_rate(device, getattr(torch, settings.precision))
+    rate = matrix_rate(device, getattr(torch, settings.activations))
     needs = Needs(shape, steps, settings.precision, frozenset(settings.recompute), mesh, beside)
     memory, available = needs.memory(), _available(device)
     return Plan(
@@ -63,6 +64,7 @@ def training_plan(
         sections={
             "Parameters": _parameters(shape),
             **_mesh_section(mesh),
+            **_precision_section(shape, settings),
             "Work": {
                 "tokens": steps.tokens,
                 "steps": steps.steps,
@@ -83,7 +85,8 @@ def training_plan(
         },
         peak_bytes=needs.bytes(),
         seconds=(flops + again) / rate / TYPICAL_SHARE / _ranks_at_work(steps, mesh),
-        refusals=_refusals(needs, available, on_ranks=on_ranks, separate=device.type == "cuda"),
+        refusals=_refusals(needs, available, on_ranks=on_ranks, separate=device.type == "cuda")
+        + _refused_precision(settings, device),
         warnings=list(warnings),
     )
 
@@ -256,6 +259,25 @@ def _mesh_section(mesh: MeshShape | None) -> dict[str, dict[str, PlanValue]]:
     if mesh is None:
         return {}
     return {"Mesh": {"ranks": mesh.ranks, "data": mesh.data, "context": mesh.context, "tensor": mesh.tensor}}
+
+
+def _precision_section(shape: HybridConfig, settings: TrainingSettings) -> dict[str, dict[str, PlanValue]]:
+    """Which layers multiply in FP8. UsageError if none would."""
+    if settings.fp8 is None:
+        return {}
+    fp8_layers(shape, tensor_ranks=settings.tensor_parallel)
+    layers = describe(shape, tensor_ranks=settings.tensor_parallel)
+    return {"Precision": {"fp8_share_of_projections": fp8_flops_share(shape), **layers}}
+
+
+def _refused_precision(settings: TrainingSettings, device: torch.device) -> list[str]:
+    """A GPU that is only planned for is not asked."""
+    if settings.fp8 is None or device.type != "cuda" or not torch.cuda.is_available():
+        return []
+    from model.precision.transformer_engine import REMEDY, missing
+
+    problem = missing(settings.fp8)
+    return [f"{problem}; {REMEDY}"] if problem else []
 
 
 def _refused_rows(steps: StepShape) -> list[str]:

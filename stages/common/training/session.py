@@ -11,6 +11,8 @@ from model.hybrid import HybridLM
 from model.kernels import choice
 from model.loading import save
 from model.parallel.shape import MeshShape
+from model.precision.eligibility import describe
+from model.precision.layers import use_fp8
 from model.tokenizer import copy_tokenizer
 from stages.common.allocator import give_back_freed_memory
 from stages.common.data.blending import BlendedOrder
@@ -74,7 +76,7 @@ def train_on_rows(
 
 def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContext) -> Team:
     """Set precision and recomputation, log which path each layer kind takes, and spread the model over the run's ranks."""
-    if settings.precision == "bfloat16":
+    if settings.activations == "bfloat16":
         lm.compute_dtype = torch.bfloat16
     lm.recompute = frozenset(KINDS[kind] for kind in settings.recompute)
     choice.use(settings.kernels, lm.device, lm.activation_dtype)
@@ -84,13 +86,26 @@ def prepare_model(lm: HybridLM, settings: TrainingSettings, context: StageContex
         give_back_freed_memory()
     if ranks() is None:
         MeshShape.of(1, context=settings.context_parallel, tensor=settings.tensor_parallel)
+        _multiply_in_fp8(lm, settings, context, sharded=False)
         return OneProcess()
     from model.parallel.mesh import Mesh
 
     mesh = Mesh.of(lm.device.type, context=settings.context_parallel, tensor=settings.tensor_parallel)
     mesh.spread(lm, lm.compute_dtype)
     context.reporter.log(mesh.describe())
+    _multiply_in_fp8(lm, settings, context, sharded=True)
     return ManyRanks(mesh)
+
+
+def _multiply_in_fp8(
+    lm: HybridLM, settings: TrainingSettings, context: StageContext, *, sharded: bool
+) -> None:
+    if settings.fp8 is None:
+        return
+    by = use_fp8(lm, settings.fp8, tensor_ranks=settings.tensor_parallel, sharded=sharded)
+    context.reporter.log(f"FP8 products: {by}")
+    for layer, where in describe(lm.config, tensor_ranks=settings.tensor_parallel).items():
+        context.reporter.log(f"{layer}: {where}")
 
 
 def write_model(

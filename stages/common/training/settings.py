@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from model.precision.scaling import SCALINGS, Scaling
 from stages.common.config import Arrangement, Cosmetic, DataPaths, Panel, StageConfig, parse_names
 from stages.common.sizes import Size
 
@@ -62,8 +63,10 @@ class TrainingSettings(OptimizerSettings):
     micro_batch: Annotated[int, Arrangement()] = Field(
         1, gt=0, description="Sequences in one forward and backward pass."
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the matrix products; masters, optimizer and scan stay in float32."
+    precision: Annotated[Literal["float32", "bfloat16", "fp8", "fp8-tensor"], Arrangement()] = Field(
+        "float32",
+        description="Of the matrix products; masters, optimizer and scan stay in float32. fp8 has scales of 128 x 128 "
+        "blocks, fp8-tensor of whole tensors; both are for the inner blocks' projections, the rest is bfloat16.",
     )
     kernels: Literal["auto", "fused", "pytorch"] = Field(
         "auto",
@@ -111,3 +114,20 @@ class TrainingSettings(OptimizerSettings):
     tensorboard: Annotated[bool, Cosmetic(), Panel("Run")] = Field(
         True, description="Also log for TensorBoard."
     )
+
+    @property
+    def activations(self) -> Literal["float32", "bfloat16"]:
+        """dtype of activations, and of the products that are not in FP8."""
+        return "float32" if self.precision == "float32" else "bfloat16"
+
+    @property
+    def fp8(self) -> Scaling | None:
+        """What shares a scale in FP8; None: no product is in FP8."""
+        return SCALINGS.get(self.precision)
+
+    def refuse_fp8(self, others: str) -> None:
+        """ValueError with FP8: where a loss compares its products with others, which are computed without it."""
+        if self.fp8:
+            raise ValueError(
+                f"precision {self.precision}: {others} computed without FP8; pass --precision bfloat16"
+            )
