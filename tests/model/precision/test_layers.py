@@ -30,7 +30,8 @@ def fresh() -> HybridLM:
 
 def step(lm: HybridLM) -> tuple[float, Mapping[str, Tensor]]:
     lm.zero_grad()
-    loss = token_cross_entropy(lm.hidden_states(IDS), lm.lm_head.weight, next_token_labels(IDS)).total
+    ids = IDS.to(lm.device)
+    loss = token_cross_entropy(lm.hidden_states(ids), lm.lm_head.weight, next_token_labels(ids)).total
     loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in lm.named_parameters() if p.grad is not None}
 
