@@ -10,14 +10,14 @@ Shapes: n tokens, D input width, F output width.
 """
 
 from typing import Any, Protocol, TypeVar
-from weakref import ReferenceType, ref
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from model.kernels.masters import Made, gradient_so_far
 from model.kernels.matmul import linear
 
 ROWS = 16
@@ -59,7 +59,7 @@ class Product:
 
     def __init__(self, arithmetic: Arithmetic[Any], *, keep_weight: bool = True) -> None:
         self.arithmetic, self.keep_weight = arithmetic, keep_weight
-        self._kept: tuple[ReferenceType[Tensor], int, int, Any] | None = None
+        self._weights: Made[Any] = Made(arithmetic.quantize_weight)
 
     def __call__(self, x: Tensor, weight_FD: Tensor) -> Tensor:
         """[..., D] -> [..., F] in the dtype of x. Differentiable."""
@@ -74,20 +74,11 @@ class Product:
 
     def release(self) -> None:
         """Keep no quantized weight."""
-        self._kept = None
+        self._weights.release()
 
     def quantized_weight(self, weight_FD: Tensor) -> Any:
         """The weight as its products take it; once for all micro-batches of an optimizer step."""
-        if not self.keep_weight:
-            return self.arithmetic.quantize_weight(weight_FD)
-        if self._kept is not None:
-            kept, version, step, quantized = self._kept
-            if kept() is weight_FD and (version, step) == (weight_FD._version, _steps_taken):
-                return quantized
-        self.release()  # its memory is for the new one
-        quantized = self.arithmetic.quantize_weight(weight_FD)
-        self._kept = (ref(weight_FD), weight_FD._version, _steps_taken, quantized)
-        return quantized
+        return self._weights.of(weight_FD) if self.keep_weight else self.arithmetic.quantize_weight(weight_FD)
 
 
 class _Product(torch.autograd.Function):
@@ -118,27 +109,8 @@ class _Product(torch.autograd.Function):
             dx_nD = arithmetic.input_gradient(quantized_grad, quantized_weight, grad_nF.dtype)
         if ctx.needs_input_grad[1]:
             quantized_x = arithmetic.restore(ctx.shell, tensors)
-            total_FD = _gradient_so_far(ctx.parameter()) if ctx.product.keep_weight else None
+            total_FD = gradient_so_far(ctx.parameter()) if ctx.product.keep_weight else None
             dweight_FD = arithmetic.weight_gradient(quantized_grad, quantized_x, weight_FD.dtype, total_FD)
             if total_FD is not None:
                 dweight_FD = None
         return dx_nD, dweight_FD, None
-
-
-def _gradient_so_far(weight: Tensor | None) -> Tensor | None:
-    """What a parameter's gradient is added to where that can be done within the product."""
-    if weight is None or not weight.is_leaf or weight.grad is None or weight._post_accumulate_grad_hooks:
-        return None
-    return weight.grad if weight.grad.dtype == torch.float32 and weight.grad.is_contiguous() else None
-
-
-_steps_taken = 0
-
-
-def _count_step(*_: object) -> None:
-    global _steps_taken
-    _steps_taken += 1
-
-
-# A fused optimizer writes weights without counting up their version.
-register_optimizer_step_post_hook(_count_step)

@@ -28,20 +28,20 @@ def fault_of_fp8(
         with without_fp8(lm):
             loss = run()
             norm = team.clip_gradients(lm, math.inf)
+        [wrong_as_well] = team.any(not (math.isfinite(loss) and math.isfinite(norm)))
+        if wrong_as_well:
+            return None
+        lm.zero_grad()
+        with watched(lm) as faults:
+            run()
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return DivergedError(
-            f"{what} in FP8; there was no memory to run the batch again in bfloat16",
+            f"{what} in FP8; there was no memory to run the batch again, in bfloat16 and watched",
             where=diverged.where,
             remedy=REMEDY,
         )
-    [wrong_as_well] = team.any(not (math.isfinite(loss) and math.isfinite(norm)))
-    if wrong_as_well:
-        return None
-    lm.zero_grad()
-    with watched(lm) as faults:
-        run()
     shown = f"the first layer at fault is {faults[0]}" if faults else "no FP8 layer shows it when watched"
     return DivergedError(
         f"{what} in FP8, while the same batch is finite in bfloat16; {shown}",

@@ -17,12 +17,14 @@ from model.precision.emulation import Emulation
 from model.precision.layers import products, use_fp8
 from model.precision.product import Product
 from stages.common.reporter import QuietReporter
+from stages.common.training.hardware import tell_matrix_rate
 from stages.common.training.loop import TrainingLoop
 from stages.common.training.memory import FP8_BYTES, training_memory
 from stages.dpo.config import DpoConfig
 from stages.pretrain.plan import plan
 from stages.pretrain.stage import STAGE
 from tests.model.precision.test_layers import Overflowing, Stuck
+from tests.ranks import run_ranks
 from tests.stages.pretrain.test_pretrain import logged, pretrain
 
 Settings = dict[str, Any]
@@ -33,6 +35,7 @@ BROKEN_AT = 3
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
+    tell_matrix_rate(torch.device("cpu"), torch.bfloat16, 1e11)  # measuring it takes longer than the runs
     tokens = STEPS * int(settings["batch_tokens"])
     return settings | {"shape": SHAPE, "precision": "fp8", "save_seconds": 0, "tokens": tokens}
 
@@ -114,6 +117,29 @@ def test_a_run_that_continues_in_fp8_repeats_the_whole_one_bit_for_bit(
     pretrain(settings, tmp_path / "base")
     pretrain(settings, tmp_path / "whole")
     assert content_hash(tmp_path / "base") == content_hash(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("tensor", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_ranks_train_as_one_process_does_and_name_the_layer_alike(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensor: int
+) -> None:
+    settings |= {"shape": SHAPE | {"num_key_value_heads": 2}}
+    pretrain(settings, tmp_path / "alone")
+    on_ranks = settings | {"tensor_parallel": tensor}
+    layer = "backbone.layers.4.mixer.down_proj"
+    with monkeypatch.context() as patched:
+        break_layer(patched, layer, Overflowing)
+        with pytest.raises(DivergedError, match=f"the first layer at fault is {layer}"):
+            run_ranks(2, pretrain_quietly, on_ranks, tmp_path / "ranks")
+    run_ranks(2, pretrain_quietly, on_ranks, tmp_path / "ranks")
+    losses = [
+        [line["loss"] for line in logged(tmp_path / name) if "loss" in line] for name in ("alone", "ranks")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+
+
+def pretrain_quietly(settings: Settings, out: Path) -> None:
+    pretrain(settings, out)
 
 
 def test_weights_that_no_precision_could_use_are_no_fault_of_fp8(
