@@ -21,7 +21,9 @@ from torch.utils.checkpoint import checkpoint
 from model.config import ATTENTION, MAMBA, HybridConfig
 from model.errors import UsageError
 from model.inference.state import InferenceState, KeyValueCache, MambaState, Places
+from model.kernels import choice
 from model.kernels.documents import Documents
+from model.kernels.normalization import add
 from model.layers.attention import Attention
 from model.layers.linear import Linear
 from model.layers.mamba2 import Mamba2
@@ -68,11 +70,14 @@ class Block(nn.Module):
         )
         if stepped is not None:
             return stepped
-        normal_BTD = self.norm(x_BTD, compute_dtype)
+        if torch.is_grad_enabled() and choice.fused(x_BTD, compute_dtype):
+            x_BTD, normal_BTD = self.norm.residual(x_BTD, compute_dtype)
+        else:
+            normal_BTD = self.norm(x_BTD, compute_dtype)
         if self.tensor_ranks is None:
-            return x_BTD + self._mix(normal_BTD, documents, state, places, piece)
+            return add(x_BTD, self._mix(normal_BTD, documents, state, places, piece))
         shared_BTD = self.tensor_ranks.copy_in(normal_BTD)
-        return x_BTD + self.tensor_ranks.add_out(self._mix(shared_BTD, documents, state, places, piece))
+        return add(x_BTD, self.tensor_ranks.add_out(self._mix(shared_BTD, documents, state, places, piece)))
 
     def _mix(
         self,

@@ -22,6 +22,15 @@ def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype | N
     return _norm(x_BTD, None, weight_D, eps, 1, dtype)
 
 
+def add(x: Tensor, delta: Tensor) -> Tensor:
+    """x + delta, of the same shape, in the dtype of x, which is no narrower."""
+    if choice.fused(x, delta.dtype):
+        from model.kernels.cuda.norms import FusedAdd
+
+        return FusedAdd.apply(x, delta)
+    return x + delta
+
+
 def gated_rms_norm(
     y_BTD: Tensor,
     gate_BTD: Tensor,

@@ -17,6 +17,12 @@ class RMSNorm(nn.Module):
     def forward(self, x_BTD: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return rms_norm(x_BTD, self.weight, self.eps, dtype)
 
+    def residual(self, x_BTD: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """x as it is, to add to, and its norm: on a GPU, where their gradients are then added up in one pass. Hooks do not see it."""
+        from model.kernels.cuda.norms import FusedResidualNorm
+
+        return FusedResidualNorm.apply(x_BTD, self.weight, self.eps, dtype)
+
 
 class GatedRMSNorm(nn.Module):
     """RMSNorm of y * silu(gate) within groups of channels: the gate comes first, then the norm."""

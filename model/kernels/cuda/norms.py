@@ -14,6 +14,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_BLOCK = 2048
+"""Numbers that a program adds."""
+
 _PROGRAMS = 2048
 """Of a backward pass, over tokens and groups: enough for every multiprocessor of a GPU, few enough to add up."""
 
@@ -45,6 +48,43 @@ class FusedRMSNorm(torch.autograd.Function):
             dgate_BTD = torch.empty(gate_BTD.shape, dtype=gate_BTD.dtype, device=gate_BTD.device)
         dweight_D = norm_backward(grad_BTD, x_BTD, gate_BTD, weight_D, ctx.eps, ctx.groups, dx_BTD, dgate_BTD)
         return dx_BTD, dgate_BTD, dweight_D, None, None, None
+
+
+class FusedResidualNorm(torch.autograd.Function):
+    """x [B, T, D] as it is, and its RMSNorm in `dtype`; backward, one pass adds up the gradients that come by either."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_BTD: Tensor, weight_D: Tensor, eps: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x_BTD, weight_D)
+        ctx.eps = eps
+        return x_BTD.view_as(x_BTD), norm_forward(x_BTD, None, weight_D, eps, 1, dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_x_BTD: Tensor, grad_BTD: Tensor) -> tuple[Tensor | None, ...]:
+        x_BTD, weight_D = ctx.saved_tensors
+        dx_BTD = torch.empty(x_BTD.shape, dtype=x_BTD.dtype, device=x_BTD.device)
+        dweight_D = norm_backward(grad_BTD, x_BTD, None, weight_D, ctx.eps, 1, dx_BTD, None, plus=grad_x_BTD)
+        return dx_BTD, dweight_D, None, None
+
+
+class FusedAdd(torch.autograd.Function):
+    """x + delta, of the same shape, in the dtype of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, delta: Tensor) -> Tensor:
+        ctx.dtype = delta.dtype
+        out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        x, delta = x.contiguous(), delta.contiguous()
+        _add[(triton.cdiv(x.numel(), _BLOCK),)](x, delta, out, x.numel(), BLOCK=_BLOCK)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, grad.to(ctx.dtype)
 
 
 def norm_forward(
@@ -85,11 +125,15 @@ def norm_backward(
     groups: int,
     dx_BTD: Tensor,
     dgate_BTD: Tensor | None,
+    *,
+    plus: Tensor | None = None,
 ) -> Tensor:
-    """The weight's gradient [D] in its dtype; those of x and of the gate are written to where they belong."""
+    """The weight's gradient [D] in its dtype; those of x and of the gate are written to where they belong. That of x is
+    added to `plus` [B, T, D], which reached x by another way."""
     grad_nD, x_nD, dx_nD = _rows(grad_BTD), _rows(x_BTD), _rows(dx_BTD)
     gated = gate_BTD is not None and dgate_BTD is not None
     gate_nD, dgate_nD = (_rows(gate_BTD), _rows(dgate_BTD)) if gated else (x_nD, dx_nD)  # type: ignore[arg-type]
+    plus_nD = dx_nD if plus is None else _rows(plus)
     tokens, channels = x_nD.shape
     width = channels // groups
     programs = max(1, min(tokens, _PROGRAMS // groups))
@@ -100,12 +144,14 @@ def norm_backward(
         x_nD,
         gate_nD,
         weight_D,
+        plus_nD,
         dx_nD,
         dgate_nD,
         partial_pD,
         grad_nD.stride(0),
         x_nD.stride(0),
         gate_nD.stride(0),
+        plus_nD.stride(0),
         dx_nD.stride(0),
         dgate_nD.stride(0),
         tokens,
@@ -113,6 +159,7 @@ def norm_backward(
         width,
         eps,
         HAS_GATE=gated,
+        HAS_PLUS=plus is not None,
         BLOCK=block,
         num_warps=_warps(block),
     )
@@ -128,6 +175,15 @@ def _rows(value: Tensor) -> Tensor:
 
 def _warps(block: int) -> int:
     return max(1, min(16, block // 256))
+
+
+@triton.jit
+def _add(x_ptr, delta_ptr, out_ptr, numbers, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < numbers
+    x = tl.load(x_ptr + place, mask=inside, other=0.0).to(tl.float32)
+    delta = tl.load(delta_ptr + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out_ptr + place, (x + delta).to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -164,12 +220,14 @@ def _backward(
     x_ptr,
     gate_ptr,
     weight_ptr,
+    plus_ptr,
     dx_ptr,
     dgate_ptr,
     dweight_ptr,
     grad_stride,
     x_stride,
     gate_stride,
+    plus_stride,
     dx_stride,
     dgate_stride,
     tokens,
@@ -177,6 +235,7 @@ def _backward(
     width,
     eps,
     HAS_GATE: tl.constexpr,
+    HAS_PLUS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     first = tl.program_id(0)
@@ -208,5 +267,9 @@ def _backward(
                 mask=inside,
             )
             dgated = dgated * gate * sigmoid
+        if HAS_PLUS:
+            dgated += tl.load(plus_ptr + token * plus_stride + channels, mask=inside, other=0.0).to(
+                tl.float32
+            )
         tl.store(dx_ptr + token * dx_stride + channels, dgated.to(dx_ptr.dtype.element_ty), mask=inside)
     tl.store(dweight_ptr + first * all_channels + channels, dweight, mask=inside)

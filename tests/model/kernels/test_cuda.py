@@ -58,6 +58,12 @@ def _cases() -> dict[str, Case]:
     cases["broken logits"] = ("cross_entropy", [broken, torch.tensor([1, 2, 3]), IGNORED], None)
     h = torch.randn(3, 1000)
     h[0, 0], h[0, 1] = torch.nan, -torch.inf
+    stream = [torch.randn(2, 5, 40, requires_grad=True), torch.randn(40, requires_grad=True), 1e-5]
+    cases["residual"] = (
+        "residual",
+        [*stream, torch.randn(2, 5, 40, requires_grad=True)],
+        torch.randn(2, 5, 40),
+    )
     cases["squared"] = ("squared_relu", [h], torch.randn(3, 1000))
     return cases
 
@@ -99,6 +105,16 @@ def test_norms_and_their_gradients(name: str, cases: dict[str, Case], results: R
     bounds = [BOUND[out], *[BOUND[x.dtype]] * (len(ours) - 2), BOUND[torch.float32]]
     for value, truth, bound in zip(ours, expected, bounds, strict=True):
         _close(value, truth, bound)
+
+
+def test_gradients_of_a_stream_and_of_its_norm_are_added_up(cases: dict[str, Case], results: Results) -> None:
+    _, (x, weight, eps, delta), upstream = cases["residual"]
+    leaves = [t.detach().double().requires_grad_() for t in (x, weight, delta)]
+    exact = leaves[0] + _RMSNorm.apply(leaves[0], None, leaves[1], eps, 1, torch.float64) * leaves[2]
+    assert upstream is not None
+    expected = [exact.detach(), *torch.autograd.grad(exact, leaves, upstream.double())]
+    for value, truth in zip(results["residual"], expected, strict=True):
+        _close(value, truth, BOUND[torch.float32])
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
