@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         return rms_norm(x_BTD, self.weight, self.eps, dtype)
 
     def residual(self, x_BTD: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """x as it is, to add to, and its norm: on a GPU, where their gradients are then added up in one pass. Hooks do not see it."""
+        """x as it is, to add to, and its norm: on a GPU, where one pass adds up their gradients. Hooks do not see it."""
         from model.kernels.cuda.norms import FusedResidualNorm
 
         return FusedResidualNorm.apply(x_BTD, self.weight, self.eps, dtype)
