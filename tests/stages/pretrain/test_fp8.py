@@ -1,6 +1,7 @@
 """`--precision fp8` in a whole run, by the emulation."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from model import load
 from model.artifact.hashing import content_hash
 from model.artifact.weights import CheckpointFiles
 from model.config import HybridConfig
-from model.errors import DivergedError, UsageError
+from model.errors import DivergedError, PlanRefusedError, UsageError
 from model.hybrid import HybridLM
 from model.precision.emulation import Emulation
 from model.precision.layers import products, use_fp8
 from model.precision.product import Product
 from stages.common.reporter import QuietReporter
+from stages.common.training import planning
 from stages.common.training.hardware import tell_matrix_rate
 from stages.common.training.loop import TrainingLoop
 from stages.common.training.memory import FP8_BYTES, training_memory
@@ -168,6 +170,25 @@ def test_the_plan_says_the_layers_and_refuses_a_model_without_any(settings: Sett
     assert "first 2 and last 2" in str(section["up_proj, bfloat16"])
     with pytest.raises(UsageError, match="no layer of this model"):
         plan(STAGE.config.model_validate(settings | {"shape": {"pattern": "M-*-"}}))
+
+
+@pytest.mark.skipif(find_spec("transformer_engine") is not None, reason="Transformer Engine is installed")
+def test_a_gpu_without_transformer_engine_is_refused_with_the_remedy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model.precision.transformer_engine import TransformerEngine
+
+    with pytest.raises(PlanRefusedError, match="does not import") as caught:
+        TransformerEngine("blocks")
+    assert caught.value.exit_code == 4
+    assert "pip install" in caught.value.remedy
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = STAGE.config.model_validate(settings)
+    [refusal] = planning._refused_precision(config, torch.device("cuda"))
+    assert "does not import" in refusal
+    assert "--precision bfloat16" in refusal
+    in_bfloat16 = STAGE.config.model_validate(settings | {"precision": "bfloat16"})
+    assert planning._refused_precision(in_bfloat16, torch.device("cuda")) == []
 
 
 def test_the_plan_counts_what_the_products_save() -> None:
