@@ -77,11 +77,11 @@ def describe(config: HybridConfig, *, tensor_ranks: int = 1) -> dict[str, str]:
     places: dict[tuple[bool, str], dict[str, list[int]]] = {}
     for layer in layer_table(config, tensor_ranks=tensor_ranks):
         name = layer.name.rpartition(".")[2]
-        shape = f"[{layer.outputs}, {layer.inputs}] in blocks {{}}" + (layer.reason and f": {layer.reason}")
+        shape = f"[{layer.outputs}, {layer.inputs}] in {{}}" + (layer.reason and f": {layer.reason}")
         places.setdefault((not layer.fp8, name), {}).setdefault(shape, []).append(layer.block)
     return {
         f"{name}, {'bfloat16' if wide else 'FP8'}": "; ".join(
-            shape.format(_ranges(blocks)) for shape, blocks in found.items()
+            shape.format(_listed(blocks)) for shape, blocks in found.items()
         )
         for (wide, name), found in sorted(places.items(), key=lambda item: item[0][0])
     } | {"elsewhere": ELSEWHERE}
@@ -116,10 +116,11 @@ def _reason(number: int, blocks: int, outputs: int, inputs: int, *, biased: bool
     return f"{' and '.join(odd)} is no multiple of {MULTIPLE}" if odd else ""
 
 
-def _ranges(numbers: Iterable[int]) -> str:
-    """2, 3, 4, 7 as "2-4, 7"."""
+def _listed(numbers: Iterable[int]) -> str:
+    """2, 3, 4, 7 as "blocks 2-4, 7"."""
     runs = [
         [number for _, number in run]
         for _, run in groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])
     ]
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    listed = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"block {listed}" if listed.isdecimal() else f"blocks {listed}"

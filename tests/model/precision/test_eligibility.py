@@ -45,9 +45,9 @@ def test_widths_that_the_products_cannot_take_are_said() -> None:
     assert "first 2 and last 2 blocks" in reasons["backbone.layers.0.mixer.out_proj"]
     assert describe(config)["in_proj, bfloat16"] == (
         "[196, 48] in blocks 0, 5: one of the first 2 and last 2 blocks; "
-        "[196, 48] in blocks 2: 196 is no multiple of 16"
+        "[196, 48] in block 2: 196 is no multiple of 16"
     )
-    assert describe(config)["q_proj, FP8"] == "[64, 48] in blocks 3"
+    assert describe(config)["q_proj, FP8"] == "[64, 48] in block 3"
     assert "head" in describe(config)["elsewhere"]
 
 

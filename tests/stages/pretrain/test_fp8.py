@@ -69,7 +69,7 @@ def test_a_run_says_its_layers_and_its_artifact_is_that_of_any_run(
     metrics = pretrain(settings, tmp_path / "fp8", reporter).result.metrics
     plain = pretrain(settings | {"precision": "bfloat16"}, tmp_path / "plain").result.metrics
     assert any(line.startswith("FP8 products: an emulation") for line in reporter.messages)
-    assert "q_proj, FP8: [32, 32] in blocks 3" in reporter.messages
+    assert "q_proj, FP8: [32, 32] in block 3" in reporter.messages
     keys = [sorted(CheckpointFiles(tmp_path / name).keys()) for name in ("fp8", "plain")]
     assert keys[0] == keys[1]
     assert content_hash(tmp_path / "fp8") != content_hash(tmp_path / "plain")
@@ -166,7 +166,7 @@ def test_the_plan_says_the_layers_and_refuses_a_model_without_any(settings: Sett
     estimate = plan(STAGE.config.model_validate(settings))
     section = estimate.sections["Precision"]
     assert 0 < section["fp8_share_of_projections"] < 1
-    assert section["up_proj, FP8"] == "[64, 32] in blocks 4"
+    assert section["up_proj, FP8"] == "[64, 32] in block 4"
     assert "first 2 and last 2" in str(section["up_proj, bfloat16"])
     with pytest.raises(UsageError, match="no layer of this model"):
         plan(STAGE.config.model_validate(settings | {"shape": {"pattern": "M-*-"}}))
