@@ -15,27 +15,29 @@ from torch import Tensor
 from model.errors import PlanRefusedError
 from model.precision.scaling import Scaling
 
-REMEDY = "pip install --no-build-isolation transformer-engine[pytorch], or pass --precision bfloat16"
+OTHERWISE = "pass --precision bfloat16"
 
 
-def missing(scaling: Scaling) -> str:
-    """What keeps this GPU and this installation from such products; empty if nothing does."""
-    problem = _why_not()
-    if problem:
-        return problem
+def missing(scaling: Scaling) -> PlanRefusedError | None:
+    """What keeps this GPU and this installation from such products, as an error to raise; None if nothing does."""
+    if problem := _why_not():
+        remedy = f"pip install --no-build-isolation transformer-engine[pytorch], or {OTHERWISE}"
+        return PlanRefusedError(problem, where="precision", remedy=remedy)
     from transformer_engine.pytorch import is_fp8_available, is_fp8_block_scaling_available
 
     available = is_fp8_block_scaling_available if scaling == "blocks" else is_fp8_available
     supported, reason = available(return_reason=True)
-    return "" if supported else f"this GPU has no FP8 products: {reason}"
+    if supported:
+        return None
+    return PlanRefusedError(f"this GPU lacks such products ({reason})", where="precision", remedy=OTHERWISE)
 
 
 class TransformerEngine:
     """An `Arithmetic` whose operands are Transformer Engine's storages."""
 
     def __init__(self, scaling: Scaling) -> None:
-        if problem := missing(scaling):
-            raise PlanRefusedError(problem, where="precision", remedy=REMEDY)
+        if error := missing(scaling):
+            raise error
         from transformer_engine.common.recipe import Float8BlockScaling, Float8CurrentScaling, Format
         from transformer_engine.pytorch import DType, Float8BlockQuantizer, Float8CurrentScalingQuantizer
         from transformer_engine.pytorch.cpp_extensions import general_gemm

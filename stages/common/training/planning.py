@@ -274,10 +274,10 @@ def _refused_precision(settings: TrainingSettings, device: torch.device) -> list
     """A GPU that is only planned for is not asked."""
     if settings.fp8 is None or device.type != "cuda" or not torch.cuda.is_available():
         return []
-    from model.precision.transformer_engine import REMEDY, missing
+    from model.precision.transformer_engine import missing
 
-    problem = missing(settings.fp8)
-    return [f"{problem}; {REMEDY}"] if problem else []
+    error = missing(settings.fp8)
+    return [f"{error}; {error.remedy}"] if error else []
 
 
 def _refused_rows(steps: StepShape) -> list[str]:
