@@ -21,11 +21,6 @@ def warm(lm: HybridLM, rows: int, length: int) -> None:
     sample = torch.empty(0, dtype=lm.activation_dtype, device=lm.device)
     if not choice.fused(sample):
         return
-    tuned = choice.fused_scan(sample, lm.config.chunk_size)
-    if tuned:
-        from model.kernels.cuda import tuning
-
-        tuning.recall()
     generator = torch.Generator(lm.device).manual_seed(0)
     residual = lm.backbone.embeddings.weight.dtype
     x_BTD = torch.randn(rows, length, lm.config.hidden_size, generator=generator, device=lm.device)
@@ -41,5 +36,7 @@ def warm(lm: HybridLM, rows: int, length: int) -> None:
     labels_BT = torch.zeros(rows, length, dtype=torch.long, device=lm.device)
     loss = token_cross_entropy(hidden_BTD, lm.lm_head.weight, labels_BT).total
     torch.autograd.grad(loss, [x_BTD, lm.lm_head.weight])
-    if tuned:
+    if choice.fused_scan(sample, lm.config.chunk_size):
+        from model.kernels.cuda import tuning
+
         tuning.keep()

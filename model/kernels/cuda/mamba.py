@@ -1,9 +1,9 @@
 """What lies between the projections of a Mamba block, on mamba-ssm's scan and causal-conv1d's convolution.
 
 `conv_scan_norm` has the shape of mamba-ssm's fused split-conv-scan, with our gated norm in it: convolution, scan and norm
-as one function of in_proj's output, whose gradient is written in place, slice by slice. It keeps that output and the
-scan's, and computes the rest again. `scan` and `conv` are the two alone, for rows in pieces and for tokens that follow
-others.
+as one function of in_proj's output, whose gradient is written in place, slice by slice. It keeps that output, the scan's and
+the states between chunks, and computes the convolution and the norm again. `scan` and `conv` are the two alone, for rows in
+pieces and for tokens that follow others.
 
 Shapes: B batch, T tokens, W = z, x, B, C, dt side by side, H heads, P head_dim, G groups, N state size, C conv channels.
 """
@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from causal_conv1d import causal_conv1d_fn
 from causal_conv1d.cpp_functions import causal_conv1d_bwd_function, causal_conv1d_fwd_function
-from mamba_ssm.ops.triton.ssd_combined import (
-    _mamba_chunk_scan_combined_bwd,
-    _mamba_chunk_scan_combined_fwd,
-    mamba_chunk_scan_combined,
-)
+from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.kernels.cuda import tuning
+from model.kernels.cuda.chunk_scan import scan_backward, scan_forward
 from model.kernels.cuda.norms import norm_backward, norm_forward
 from model.kernels.documents import Documents
+
+
+tuning.recall()
 
 
 def conv_scan_norm(
@@ -109,21 +110,21 @@ class _ConvScanNorm(torch.autograd.Function):
         chunk_size: int,
         seq_idx_BT: Tensor | None,
     ) -> Tensor:
-        ctx.eps, ctx.groups, ctx.chunk_size = eps, groups, chunk_size
+        ctx.eps, ctx.groups = eps, groups
         z, xBC, dt = _slices(zxBCdt_BTW, norm_D, conv_CK)
         x, B, C = _scan_inputs(xBC, conv_CK, conv_bias_C, seq_idx_BT, D_H, norm_D, groups)
-        y_BTHP, *_ = _mamba_chunk_scan_combined_fwd(
-            x, dt, A_H, B, C, chunk_size, D=D_H, dt_bias=dt_bias_H, seq_idx=seq_idx_BT, dt_softplus=True
-        )
+        y_BTHP, kept = scan_forward(x, dt, A_H, B, C, D_H, dt_bias_H, chunk_size, seq_idx_BT)
         ctx.save_for_backward(
-            zxBCdt_BTW, conv_CK, conv_bias_C, dt_bias_H, A_H, D_H, norm_D, seq_idx_BT, y_BTHP
+            zxBCdt_BTW, conv_CK, conv_bias_C, dt_bias_H, A_H, D_H, norm_D, seq_idx_BT, y_BTHP, *kept
         )
         return norm_forward(y_BTHP.flatten(2), z, norm_D, eps, groups, zxBCdt_BTW.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BTD: Tensor) -> tuple[Tensor | None, ...]:
-        zxBCdt_BTW, conv_CK, conv_bias_C, dt_bias_H, A_H, D_H, norm_D, seq_idx_BT, y_BTHP = ctx.saved_tensors
+        zxBCdt_BTW, conv_CK, conv_bias_C, dt_bias_H, A_H, D_H, norm_D, seq_idx_BT, y_BTHP, *kept = (
+            ctx.saved_tensors
+        )
         z, xBC, dt = _slices(zxBCdt_BTW, norm_D, conv_CK)
         x, B, C = _scan_inputs(xBC, conv_CK, conv_bias_C, seq_idx_BT, D_H, norm_D, ctx.groups)
         dzxBCdt_BTW = torch.empty_like(zxBCdt_BTW)
@@ -134,23 +135,21 @@ class _ConvScanNorm(torch.autograd.Function):
         )
         dconved = torch.empty_like(xBC, memory_format=torch.contiguous_format)
         dx, dB, dC = _as_scan_inputs(dconved, D_H, norm_D, ctx.groups)
-        _, _, dA_H, _, _, dD_H, _, ddt_bias_H, _ = _mamba_chunk_scan_combined_bwd(
+        dA_H, dD_H, ddt_bias_H = scan_backward(
             dy_BTHP,
             x,
             dt,
             A_H,
             B,
             C,
-            y_BTHP,
-            ctx.chunk_size,
-            D=D_H,
-            dt_bias=dt_bias_H,
-            seq_idx=seq_idx_BT,
-            dt_softplus=True,
-            dx=dx,
-            ddt=ddt,
-            dB=dB,
-            dC=dC,
+            D_H,
+            dt_bias_H,
+            seq_idx_BT,
+            tuple(kept),
+            dx_BTHP=dx,
+            ddt_BTH=ddt,
+            dB_BTGN=dB,
+            dC_BTGN=dC,
         )
         written = _aligned(dxBC).transpose(1, 2)
         dxBC_BCT, dconv_CK, dconv_bias_C, *_ = causal_conv1d_bwd_function(

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 _BLOCK = 2048
 """Numbers that a program adds."""
 
-_PROGRAMS = 2048
+_PROGRAMS = 1056
 """Of a backward pass, over tokens and groups: enough for every multiprocessor of a GPU, few enough to add up."""
 
 
@@ -174,7 +174,7 @@ def _rows(value: Tensor) -> Tensor:
 
 
 def _warps(block: int) -> int:
-    return max(1, min(16, block // 256))
+    return max(1, min(8, block // 1024))
 
 
 @triton.jit

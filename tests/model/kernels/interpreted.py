@@ -2,8 +2,8 @@
 
     python interpreted.py INPUTS.pt OUTPUTS.pt
 
-with Triton on PYTHONPATH and TRITON_INTERPRET=1. INPUTS is a list of (kernel, arguments, upstream gradients); OUTPUTS one of
-results and gradients of the arguments that ask for one.
+with Triton and mamba-ssm on PYTHONPATH, TRITON_INTERPRET=1 and MAMBA_DETERMINISTIC=1. INPUTS is a list of (kernel,
+arguments, upstream gradients); OUTPUTS one of results and gradients of the arguments that ask for one.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ import torch
 
 
 def run(kernel: str, arguments: list[Any], upstream: torch.Tensor | None) -> list[torch.Tensor]:
+    if kernel == "scan":
+        return scan(*arguments, upstream)
     from model.kernels.cuda import cross_entropy, norms, squared_relu
 
     if kernel == "cross_entropy":
@@ -34,6 +36,43 @@ def run(kernel: str, arguments: list[Any], upstream: torch.Tensor | None) -> lis
     out = norms.FusedRMSNorm.apply(*arguments)
     leaves = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream)]
+
+
+def scan(
+    x: torch.Tensor,
+    dt: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    dt_bias: torch.Tensor,
+    seq_idx: torch.Tensor | None,
+    upstream: torch.Tensor,
+) -> list[torch.Tensor]:
+    from tests.peers.mamba_ssm_oracle import CHUNK, import_peers
+
+    import_peers()
+    from model.kernels.cuda.chunk_scan import scan_backward, scan_forward
+
+    y, kept = scan_forward(x, dt, A, B, C, D, dt_bias, CHUNK, seq_idx)
+    dx, ddt, dB, dC = (torch.empty_like(t) for t in (x, dt, B, C))
+    dA, dD, ddt_bias = scan_backward(
+        upstream,
+        x,
+        dt,
+        A,
+        B,
+        C,
+        D,
+        dt_bias,
+        seq_idx,
+        kept,
+        dx_BTHP=dx,
+        ddt_BTH=ddt,
+        dB_BTGN=dB,
+        dC_BTGN=dC,
+    )
+    return [y, dx, ddt, dA, dB, dC, dD, ddt_bias]
 
 
 def main(inputs: str, outputs: str) -> None:

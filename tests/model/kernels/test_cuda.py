@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.kernels.documents import Documents
 from model.kernels.normalization import _RMSNorm
+from model.kernels.scan import chunked_scan
 from model.loss import IGNORED
+from tests.peers.mamba_ssm_oracle import CHUNK
 
 ROOT = Path(__file__).parents[3]
 PEER = ROOT / ".peers" / "mamba_ssm"
@@ -29,6 +32,7 @@ NORMS = {
     "float32 stream, bfloat16 block": (6, 33, 1, False, torch.float32, torch.bfloat16),
     "bfloat16": (6, 40, 2, True, torch.bfloat16, torch.bfloat16),
 }
+SCANS = {"one document": (3 * CHUNK + 5, ()), "documents": (2 * CHUNK + 9, (5, CHUNK + 9, CHUNK - 5))}
 VOCABULARIES = {"one block": 50, "several blocks": 3 * 8192 + 17}
 BOUND = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
 
@@ -44,6 +48,24 @@ def _norm_case(
     gate = wide[..., channels : 2 * channels].detach().requires_grad_() if gated else None
     weight = torch.randn(channels, requires_grad=True)
     return "norm", [x, gate, weight, 1e-5, groups, out], torch.randn(2, tokens, channels, dtype=out)
+
+
+def _scan_case(length: int, documents: tuple[int, ...]) -> Case:
+    seq_idx = None
+    if documents:
+        runs = torch.repeat_interleave(torch.arange(len(documents)), torch.tensor(documents))
+        seq_idx = runs.to(torch.int32).expand(2, -1).contiguous()
+    arguments = [
+        torch.randn(2, length, 4, 8),
+        torch.randn(2, length, 4),
+        -torch.rand(4) * 8 - 0.2,
+        torch.randn(2, length, 2, 16),
+        torch.randn(2, length, 2, 16),
+        torch.randn(4),
+        torch.randn(4) - 2,
+        seq_idx,
+    ]
+    return "scan", arguments, torch.randn(2, length, 4, 8)
 
 
 def _cases() -> dict[str, Case]:
@@ -64,6 +86,7 @@ def _cases() -> dict[str, Case]:
         [*stream, torch.randn(2, 5, 40, requires_grad=True)],
         torch.randn(2, 5, 40),
     )
+    cases |= {name: _scan_case(*arguments) for name, arguments in SCANS.items()}
     cases["squared"] = ("squared_relu", [h], torch.randn(3, 1000))
     return cases
 
@@ -78,7 +101,7 @@ def results(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("interpreted")
     torch.save(list(cases.values()), folder / "inputs.pt")
     paths = os.pathsep.join([str(PEER), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": paths, "TRITON_INTERPRET": "1"}
+    environment = {**os.environ, "PYTHONPATH": paths, "TRITON_INTERPRET": "1", "MAMBA_DETERMINISTIC": "1"}
     script = Path(__file__).with_name("interpreted.py")
     subprocess.run(
         [sys.executable, str(script), str(folder / "inputs.pt"), str(folder / "outputs.pt")],
@@ -105,6 +128,21 @@ def test_norms_and_their_gradients(name: str, cases: dict[str, Case], results: R
     bounds = [BOUND[out], *[BOUND[x.dtype]] * (len(ours) - 2), BOUND[torch.float32]]
     for value, truth, bound in zip(ours, expected, bounds, strict=True):
         _close(value, truth, bound)
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_chunk_scan_and_its_gradients(name: str, cases: dict[str, Case], results: Results) -> None:
+    """With the states between chunks kept, by documents too."""
+    _, (x, dt, A, B, C, D, dt_bias, seq_idx), upstream = cases[name]
+    A_log = (-A).log()
+    leaves = [t.double().requires_grad_() for t in (x, dt, A_log, B, C, D, dt_bias)]
+    documents = None if seq_idx is None else Documents(seq_idx.long())
+    y, _ = chunked_scan(*leaves, CHUNK, documents)
+    assert upstream is not None
+    gradients = list(torch.autograd.grad(y, leaves, upstream.double()))
+    gradients[2] = gradients[2] / A.double()  # by A itself
+    for value, truth in zip(results[name], [y.detach(), *gradients], strict=True):
+        _close(value, truth, 2e-5)
 
 
 def test_gradients_of_a_stream_and_of_its_norm_are_added_up(cases: dict[str, Case], results: Results) -> None:
