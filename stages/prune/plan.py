@@ -14,7 +14,7 @@ from stages.common.training.batches import TrainingData
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import forward_bytes, training_memory
 from stages.common.training.planned_mesh import on_each_rank, planned_mesh
-from stages.common.training.planning import TYPICAL_SHARE
+from stages.common.training.planning import TYPICAL_SHARE, expects_fused_kernels
 from stages.prune.config import PruneConfig
 from stages.prune.kept import Shape, check_keep
 from stages.prune.search.blocks import Blocks, estimate
@@ -141,7 +141,13 @@ def _add_work(made: Plan, config: PruneConfig, whole: HybridConfig, candidates: 
     rows = config.samples
     if config.distill_tokens:
         trial = training_memory(
-            largest, config.micro_batch, seq_len, config.precision, recompute=config.recompute, mesh=mesh
+            largest,
+            config.micro_batch,
+            seq_len,
+            config.precision,
+            recompute=config.recompute,
+            mesh=mesh,
+            fused=expects_fused_kernels(config.kernels, device),
         )
         peak += trial.total
         memory |= {

@@ -22,7 +22,6 @@ from model.kernels.cuda.chunk_scan import scan_backward, scan_forward
 from model.kernels.cuda.norms import norm_backward, norm_forward
 from model.kernels.documents import Documents
 
-
 tuning.recall()
 
 

@@ -15,10 +15,10 @@ from stages.common.sizes import format_bytes
 from stages.common.training.batches import Batch
 from stages.common.training.hardware import available_bytes, matrix_rate, resolve_device
 from stages.common.training.memory import training_memory
-from stages.common.training.planning import TYPICAL_SHARE
+from stages.common.training.planning import TYPICAL_SHARE, expects_fused_kernels
 
 
-def planned_bytes(shape: HybridConfig, point: Point, rows: Batch) -> int | None:
+def planned_bytes(shape: HybridConfig, point: Point, rows: Batch, device: torch.device) -> int | None:
     """Peak memory of one of our points by formula; None of a row in pieces, whose ranks would share it."""
     if point.pieces > 1:
         return None
@@ -30,6 +30,7 @@ def planned_bytes(shape: HybridConfig, point: Point, rows: Batch) -> int | None:
         recompute=point.recompute,
         mesh=MeshShape() if point.sharded else None,
         packed=several_documents(rows),
+        fused=expects_fused_kernels("auto", device),
     ).total
 
 
@@ -44,7 +45,7 @@ def plan(config: TrainBenchConfig) -> Plan:
     theirs = their_points(config, kinds, ("float32", "bfloat16")) if config.against else []
     measurements = count_measurements(config, ours, theirs, flash=has_flash(device.type))
     available = available_bytes(device)
-    needed = {point: planned_bytes(shape, point, rows) or 0 for point in ours}
+    needed = {point: planned_bytes(shape, point, rows, device) or 0 for point in ours}
     flops = tokens.numel() * training_flops_per_token(shape, seq_len)
     rate = matrix_rate(device, getattr(torch, ours[0].activations))
     counts = count_parameters(shape)

@@ -146,7 +146,9 @@ def _train_row(campaign: Campaign, point: Point, record: Record) -> Row:
         del figures["micro_batch"]
     planned = None
     if point.side == "nano2":
-        planned = planned_bytes(campaign.job.shape, point, from_arrays(campaign.job.rows))
+        planned = planned_bytes(
+            campaign.job.shape, point, from_arrays(campaign.job.rows), campaign.job.torch_device
+        )
     return {
         TABLE: "train",
         "side": point.side,

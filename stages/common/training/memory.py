@@ -1,8 +1,8 @@
 """Peak memory of a training step, by kind and by formula, before any tensor exists: of one process, or of a rank of a mesh.
 
 What the backward pass keeps of each block follows from the layers' own code (model/layers, model/kernels, model/parallel).
-`e` is the size of an activation element: 4 bytes in float32, 2 in bfloat16; the residual stream, the norms' inputs, dt and
-the scan's states are float32 always.
+`e` is the size of an activation element: 4 bytes in float32, 2 in bfloat16; the residual stream, the norms' inputs and dt
+are float32 always, and the scan's states but for the fused kernels of a GPU (model/kernels/cuda), which keep and use less.
 
 Shapes: B rows, T tokens of a rank's piece, S tokens of a row, D hidden size, F MLP width, H Mamba heads, N state size,
 Q chunk length, q/kv attention heads.
@@ -97,21 +97,25 @@ def training_memory(
     recompute: Collection[str] = (),
     mesh: MeshShape | None = None,
     packed: bool = True,
+    fused: bool = False,
 ) -> TrainingMemory:
     """Memory of one micro-batch of `sequences` x `length` tokens with float32 masters and AdamW.
 
-    recompute: kinds of blocks. mesh: of the ranks; None: one process. packed: rows may hold several documents. UsageError if
-    the mesh cannot hold the model, or cut the rows.
+    recompute: kinds of blocks. mesh: of the ranks; None: one process. packed: rows may hold several documents. fused: with
+    the kernels of a GPU, which there are in bfloat16. UsageError if the mesh cannot hold the model, or cut the rows.
     """
     element = 4 if precision == "float32" else 2
+    fused = fused and element == 2
     shape = mesh or MeshShape()
     piece = shape.piece(length, config.conv_kernel - 1 if MAMBA in config.pattern else 0)
     tokens = sequences * piece
     share = _share(config, shape.tensor)
     of_block = {
-        letter: tokens * _kept_bytes(letter, share, element, shape.context) for letter in set(config.pattern)
+        letter: tokens * _kept_bytes(letter, share, element, shape.context, fused)
+        for letter in set(config.pattern)
     }
-    mask = sequences * piece * length if packed or shape.context > 1 else 0
+    masked = shape.context > 1 or (packed and not fused)
+    mask = sequences * piece * length if masked else 0
     input_bytes = tokens * 4 * config.hidden_size
     kept, recomputed, masks = dict.fromkeys(KINDS.values(), 0), 0, 0
     fp8 = _Fp8(config, shape.tensor) if precision in SCALINGS else None
@@ -127,17 +131,25 @@ def training_memory(
     if ATTENTION in config.pattern:
         masks += mask
     return TrainingMemory(
-        **_parameter_bytes(config, element, recompute, mesh, fp8),
+        **_parameter_bytes(config, element, recompute, mesh, fp8, fused),
         mamba_activations=kept[MAMBA],
         attention_activations=kept[ATTENTION],
         mlp_activations=kept[MLP],
         masks=masks,
         recomputed=recomputed,
-        loss=tokens * config.hidden_size * (4 + 2 * element)
-        + 4 * config.vocab_size * config.hidden_size
-        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size, "cpu"),
-        working=piece * _row_working_bytes(share) if MAMBA in config.pattern else 0,
+        loss=tokens * config.hidden_size * (4 + 2 * element) + _head_bytes(config, tokens, fused),
+        working=piece * _row_working_bytes(share) if MAMBA in config.pattern and not fused else 0,
     )
+
+
+def _head_bytes(config: HybridConfig, tokens: int, fused: bool) -> int:
+    """Of the head in the loss: the gradient of its weight, and either chunks of logits or, behind them, the gradient that
+    goes on from it."""
+    gradient = 4 * config.vocab_size * config.hidden_size
+    if fused:
+        rows = min(tokens, chunk_rows(config.vocab_size, "cuda"))
+        return gradient + max(gradient, 2 * config.vocab_size * rows)
+    return gradient + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size, "cpu")
 
 
 def _parameter_bytes(
@@ -146,6 +158,7 @@ def _parameter_bytes(
     recompute: Collection[str],
     mesh: MeshShape | None,
     fp8: "_Fp8 | None",
+    fused: bool,
 ) -> dict[str, int]:
     """Masters, gradients and moments in float32, and copies in the precision of the products."""
     if mesh is not None:
@@ -163,8 +176,12 @@ def _parameter_bytes(
     of_kind = {name: getattr(counts, name) for name in KINDS}
     again = [of_kind[name] // config.pattern.count(KINDS[name]) for name in recompute if of_kind[name]]
     copied = sum(of_kind[name] for name in KINDS if name not in recompute) + max(again, default=0)
+    if fused:  # copies last a step (kernels/masters.py)
+        copied = sum(of_kind.values())
     copies = 2 * (copied + counts.head) if element == 2 else 0
-    if fp8:  # as many bytes, by row and by column; those of blocks that are computed again stay, too
+    if (
+        fp8 and not fused
+    ):  # as many bytes, by row and by column; those of blocks that are computed again stay, too
         copies += sum(size for kind, size in fp8.weights.items() if kind in recompute)
     return {
         "weights": 4 * counts.total + copies,
@@ -200,13 +217,15 @@ def _share(config: HybridConfig, ranks: int) -> HybridConfig:
     return config.model_copy(update={name: getattr(config, name) // ranks for name in names})
 
 
-def _kept_bytes(letter: str, share: HybridConfig, element: int, context: int) -> int:
+def _kept_bytes(letter: str, share: HybridConfig, element: int, context: int, fused: bool) -> int:
     """Of a block of this kind, a token of a rank."""
+    if letter == MAMBA and fused and context == 1:
+        return _fused_mamba_bytes(share)
     if letter == MAMBA:
         return _mamba_bytes(share, element) + (_mamba_piece_bytes(share, element) if context > 1 else 0)
     if letter == ATTENTION:
         return _attention_bytes(share, element, context)
-    return _mlp_bytes(share, element)
+    return _fused_mlp_bytes(share) if fused else _mlp_bytes(share, element)
 
 
 def forward_bytes(config: HybridConfig, sequences: int, length: int, dtype: str) -> dict[str, int]:
@@ -240,6 +259,18 @@ def _mamba_bytes(config: HybridConfig, element: int) -> int:
     return (
         _block_bytes(config, element) + projected + convolved + time_steps + chunk_states + scanned_and_gated
     )
+
+
+def _fused_mamba_bytes(config: HybridConfig) -> int:
+    projected = 2 * config.in_proj_width
+    time_steps = 2 * 4 * config.mamba_num_heads
+    chunk_states = 2 * config.mamba_width * config.ssm_state_size // config.chunk_size
+    scanned_and_gated = 2 * 2 * config.mamba_width
+    return _block_bytes(config, 2) + projected + time_steps + chunk_states + scanned_and_gated
+
+
+def _fused_mlp_bytes(config: HybridConfig) -> int:
+    return _block_bytes(config, 2) + 2 * config.intermediate_size
 
 
 def _mamba_piece_bytes(config: HybridConfig, element: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from model.config import KINDS, HybridConfig
 from model.counting import count_parameters, forward_flops_by_kind, training_flops_per_token
 from model.errors import UsageError
+from model.kernels import choice
 from model.parallel.shape import MeshShape
 from model.precision.eligibility import describe, fp8_flops_share, fp8_layers
 from stages.common.plan import Plan, PlanValue
@@ -57,7 +58,8 @@ def training_plan(
         forward_flops_by_kind(shape, steps.seq_len)[KINDS[kind]] for kind in set(settings.recompute)
     )
     rate = matrix_rate(device, getattr(torch, settings.activations))
-    needs = Needs(shape, steps, settings.precision, frozenset(settings.recompute), mesh, beside)
+    fused = expects_fused_kernels(settings.kernels, device)
+    needs = Needs(shape, steps, settings.precision, frozenset(settings.recompute), mesh, beside, fused)
     memory, available = needs.memory(), _available(device)
     return Plan(
         title=f"{title} on {device.type}" if mesh is None else f"{title} on {mesh.ranks} x {device.type}",
@@ -118,6 +120,15 @@ def preset_plan(
     )
 
 
+def expects_fused_kernels(kernels: str, device: torch.device) -> bool:
+    """Will a run there in bfloat16 take a GPU's kernels? A GPU that this machine does not have is taken to have them."""
+    if device.type != "cuda" or kernels == "pytorch":
+        return False
+    if not torch.cuda.is_available():
+        return True
+    return choice.fused_scan(torch.empty(0, dtype=torch.bfloat16, device=device), choice.FEWEST_CHUNK)
+
+
 def with_passes(planned: Plan, flops: Mapping[str, float]) -> Plan:
     """The plan with work besides training, by name, in its time."""
     rate = planned.sections["Work"]["matrix_flops_per_s"]
@@ -145,7 +156,7 @@ def _parameters(shape: HybridConfig) -> dict[str, PlanValue]:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the memory of a step depends on. beside: what else lies on the device, in one process."""
+    """What the memory of a step depends on. beside: what else lies on the device, in one process. fused: a GPU's kernels."""
 
     shape: HybridConfig
     steps: StepShape
@@ -153,6 +164,7 @@ class Needs:
     recompute: frozenset[str]
     mesh: MeshShape | None
     beside: Mapping[str, int]
+    fused: bool
 
     def memory(self) -> TrainingMemory:
         return training_memory(
@@ -162,6 +174,7 @@ class Needs:
             self.precision,
             recompute=self.recompute,
             mesh=self.mesh,
+            fused=self.fused,
         )
 
     def bytes(self) -> int:
