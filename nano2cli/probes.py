@@ -55,9 +55,11 @@ _KERNELS_CODE = """
 import json
 import torch
 from model.kernels.choice import describe
+from model.precision.layers import describe_fp8
 cuda = torch.cuda.is_available()
 device, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
-print(json.dumps([list(map(str, row)) for row in describe(device, dtype)]))
+rows = [*describe(device, dtype), describe_fp8(device)]
+print(json.dumps([list(map(str, row)) for row in rows]))
 """
 
 

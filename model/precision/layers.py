@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from model.hybrid import HybridLM
+from model.kernels.choice import KernelPath
 from model.layers.linear import Linear
 from model.precision.eligibility import fp8_layers
 from model.precision.emulation import Emulation
@@ -52,6 +53,16 @@ def without_fp8(lm: HybridLM) -> Iterator[None]:
     finally:
         for layer, product in layers:
             layer.product = product
+
+
+def describe_fp8(device: str) -> KernelPath:
+    """Who would compute FP8 products on a type of device, for `nano2 doctor`."""
+    if device != "cuda":
+        return KernelPath("FP8 products", "emulated in PyTorch", "for what they do to a model, not for speed")
+    from model.precision.transformer_engine import missing
+
+    problem = missing("blocks")
+    return KernelPath("FP8 products", "none" if problem else "Transformer Engine", problem or "it is installed")
 
 
 def _arithmetic(device: str, scaling: Scaling) -> tuple[Arithmetic[Any], str]:

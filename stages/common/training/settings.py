@@ -68,7 +68,7 @@ class TrainingSettings(OptimizerSettings):
         description="Of the matrix products; masters, optimizer and scan stay in float32. fp8 has scales of 128 x 128 "
         "blocks, fp8-tensor of whole tensors; both are for the inner blocks' projections, the rest is bfloat16.",
     )
-    kernels: Literal["auto", "fused", "pytorch"] = Field(
+    kernels: Annotated[Literal["auto", "fused", "pytorch"], Arrangement()] = Field(
         "auto",
         description="fused: those of a GPU, or an error that says what is missing; auto takes them where it can.",
     )
