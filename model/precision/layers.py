@@ -62,7 +62,9 @@ def describe_fp8(device: str) -> KernelPath:
     from model.precision.transformer_engine import missing
 
     problem = missing("blocks")
-    return KernelPath("FP8 products", "none" if problem else "Transformer Engine", problem or "it is installed")
+    if problem is not None:
+        return KernelPath("FP8 products", "none", problem.what)
+    return KernelPath("FP8 products", "Transformer Engine", "it is installed, and this GPU has such products")
 
 
 def _arithmetic(device: str, scaling: Scaling) -> tuple[Arithmetic[Any], str]:
