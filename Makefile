@@ -6,6 +6,7 @@
 #   make test-all  the long tests too
 #   make lint      formatting, lint and types
 #   make plan-nano2    what each command of the report's chain takes on many GPUs
+#   make h200-base pretrain the small base of recipes/h200/base.yaml from the texts in corpus/
 #   make bench-gpu measure training on an H200, a quarter of an hour (docs/bench/gpu-training.json)
 #   make docs      rewrite the tables and figures in docs from the result files
 #   make clean     remove what was made (artifacts/), not the environment
@@ -16,7 +17,7 @@ NANO2 := $(BIN)/nano2
 SETUP := .venv/installed
 PEERS := .peers/installed
 
-.PHONY: demo demo-results plan-nano2 setup test test-all bench-gpu lint docs clean
+.PHONY: demo demo-results plan-nano2 setup test test-all h200-base bench-gpu lint docs clean
 .DELETE_ON_ERROR:
 
 # ---- environment ----
@@ -49,6 +50,9 @@ plan-nano2: $(SETUP)
 	$(BIN)/python -m nano2cli.plan_chain recipes/nano2/chain.sh
 
 # ---- one GPU ----
+
+h200-base: $(SETUP)
+	NANO2=$(NANO2) sh recipes/h200/base.sh
 
 bench-gpu: $(SETUP)
 	NANO2=$(NANO2) sh recipes/h200/bench.sh

@@ -45,6 +45,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
         "intermediate_size": 21504,
     },
+    # About 25M parameters: what an H200 trains in minutes.
+    "mini-25m": {
+        "vocab_size": 12288,
+        "hidden_size": 384,
+        "pattern": "M-M-M*-M-M-M*-M-",
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "intermediate_size": 1536,
+        "mamba_num_heads": 16,
+        "mamba_head_dim": 48,
+        "ssm_state_size": 64,
+        "n_groups": 2,
+        "chunk_size": 64,
+        "max_position_embeddings": 8192,
+    },
     # About 8M parameters: the fixed shape of `nano2 bench cpu`.
     "mini-8m": {
         "vocab_size": 4096,
