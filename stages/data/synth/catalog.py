@@ -11,6 +11,7 @@ from stages.data.synth.reasoning.dates import Dates
 from stages.data.synth.reasoning.logic import Booleans
 from stages.data.synth.reasoning.numbers import Columns, Products, Remainders, Sums
 from stages.data.synth.reasoning.places import Graphs, Grid
+from stages.data.synth.reasoning.recall import Copies
 from stages.data.synth.reasoning.sequences import Counting, Letters, Lists, Ordering
 from stages.data.synth.reasoning.variables import Chains, Equations
 from stages.data.synth.reasoning.world import Stories, Units
@@ -44,6 +45,7 @@ _ALL: Sequence[Family] = (
     _tools(timetable.Timetable, timetable.ERRANDS),
     _tools(contacts.Contacts, contacts.ERRANDS),
     Family("desk", "desk", episode.draw, episode.MAX_LEVEL),
+    Family("copies", "recall", Copies.draw, Copies.max_level),
 )
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}

@@ -10,10 +10,10 @@ from stages.common.sizes import Size
 MAX_LEVEL = 50
 MAX_ROWS = 10_000_000  # each takes some 90 bytes of memory, to know its problem again
 
-Kind = Literal["reasoning", "instructions", "tools", "desk"]
+Kind = Literal["reasoning", "instructions", "tools", "desk", "recall"]
 
 DEFAULT_KINDS: dict[Kind, float] = {"reasoning": 3.0, "instructions": 1.0, "tools": 1.0}
-"""Shares where nothing is said. The desk, which is meant for an environment, comes only where it is asked for."""
+"""Shares where nothing is said. The desk, meant for an environment, and recall come only where they are asked for."""
 
 
 class FamilyLevels(BaseModel, extra="forbid", frozen=True):
@@ -55,8 +55,8 @@ class SynthConfig(StageConfig):
 
     Families of reasoning: sums, columns, products, remainders, chains, equations, booleans, counting, letters, ordering,
     lists, grid, graphs, dates, units, stories. Of instructions: keywords, length, layout, style, whole. Of tools:
-    library, todo, stock, timetable, contacts. The kind desk has one family, desk, and is drawn only if asked for. Levels
-    start at 1.
+    library, todo, stock, timetable, contacts. The kind desk has one family, desk, and recall one, copies; both are drawn
+    only if asked for. Levels start at 1.
     """
 
     train: Size = Field(10_000, ge=0, le=MAX_ROWS, description="Rows of train.jsonl.")
@@ -65,7 +65,7 @@ class SynthConfig(StageConfig):
     kinds: dict[Kind, Annotated[float, Field(gt=0)]] = Field(
         {},
         description="Kinds of rows and their shares, in any unit; if left out, reasoning=3, instructions=1 and tools=1, as "
-        "far as there are families of the kind, and desk=1 if its family is named.",
+        "far as there are families of the kind, and desk=1 or recall=1 if its family is named.",
     )
     families: tuple[Annotated[FamilyLevels, Metavar("NAME[:LEVEL]")], ...] = Field(
         (),

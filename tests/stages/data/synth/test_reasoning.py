@@ -12,7 +12,7 @@ from stages.data.synth.dice import Dice
 from stages.data.synth.problem import Family, Sample, Style
 from stages.data.synth.reasoning.base import ReasoningProblem
 
-REASONING = [family for family in FAMILIES.values() if family.kind == "reasoning"]
+REASONING = [family for family in FAMILIES.values() if family.kind in ("reasoning", "recall")]
 STYLES = [Style(trace, held_out) for trace in ("short", "long", "checked") for held_out in (False, True)]
 
 
