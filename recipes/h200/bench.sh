@@ -6,6 +6,8 @@
 # that part. An error of one does not keep the next from running.
 RESULT=${RESULT:-docs/bench/gpu-training.json}
 NANO2=${NANO2:-.venv/bin/nano2}
+# Read when a library is imported: Triton keeps what it tuned. Gloo, beside NCCL in one process, needs some interface.
+export TRITON_CACHE_AUTOTUNING=1 GLOO_SOCKET_IFNAME="${GLOO_SOCKET_IFNAME:-lo}"
 
 failed=0
 for part in ${@:-4b fp8 memory pieces}; do

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch.distributed as dist
 
 from model.hybrid import HybridLM
+from model.warming import warm
 from stages.bench.train.job import Job, Step
 from stages.bench.train.pieces import cross_entropy_in_pieces
 from stages.bench.train.points import Point
@@ -67,6 +68,8 @@ def train(job: Job, point: Point, steps: int, observer: Observer) -> list[Step]:
         run_dir.mkdir()
         context = StageContext(reporter, StopFlag(), (), _staging=staging, _run_dir=run_dir)
         prepare_model(lm, settings, context)
+        if point.sharded:  # the loop warms whole models alone
+            warm(lm, point.micro_batch, seq_len)
         team = _ObservedTeam(stack.enter_context(_sharded(lm)) if point.sharded else OneProcess(), observer)
         TrainingLoop(
             lm,

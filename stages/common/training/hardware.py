@@ -55,17 +55,17 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """
     if (accelerator := _assumed.get()) and device.type == "cuda":
         return accelerator.flops_per_s
-    if (device, dtype) not in _rates:
-        _rates[device, dtype] = _measured_rate(device, dtype)
-    return _rates[device, dtype]
+    if (device.type, dtype) not in _rates:
+        _rates[device.type, dtype] = _measured_rate(device, dtype)
+    return _rates[device.type, dtype]
 
 
-_rates: dict[tuple[torch.device, torch.dtype], float] = {}
+_rates: dict[tuple[str, torch.dtype], float] = {}
 
 
 def tell_matrix_rate(device: torch.device, dtype: torch.dtype, rate: float) -> None:
     """What `matrix_rate` answers from now on: for a process that measures something else, in which it would be seen."""
-    _rates[device, dtype] = rate
+    _rates[device.type, dtype] = rate
 
 
 def _measured_rate(device: torch.device, dtype: torch.dtype) -> float:

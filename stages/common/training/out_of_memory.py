@@ -8,6 +8,9 @@ import torch
 from model.errors import PlanRefusedError
 from stages.common.training.settings import LayerKind, TrainingSettings
 
+_SIGNS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+"""Of PyTorch's allocator on a CPU, of CUDA itself, and of its libraries."""
+
 
 @contextmanager
 def memory_for(phase: str, where: str, settings: TrainingSettings) -> Iterator[None]:
@@ -25,8 +28,10 @@ def memory_for(phase: str, where: str, settings: TrainingSettings) -> Iterator[N
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """A GPU's allocator has an error of its own; that of the CPU is told from others by its words."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """PyTorch's allocator of a GPU has an error of its own; others are told by their words."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in str(error) for sign in _SIGNS
+    )
 
 
 def _helps(settings: TrainingSettings) -> list[str]:
