@@ -38,7 +38,7 @@ class _LinearLogprobs(torch.autograd.Function):
         wide = torch.promote_types(hidden_nD.dtype, torch.float32)
         logprobs_n = torch.empty(labels_n.shape, dtype=wide, device=hidden_nD.device)
         entropies_n = torch.empty_like(logprobs_n)
-        for chunk in token_chunks(len(labels_n), weight_VD):
+        for chunk in token_chunks(len(labels_n), len(weight_VD)):
             logp_nV = linear_log_softmax(hidden_nD[chunk], weight_VD, temperature)
             logprobs_n[chunk] = logp_nV.gather(1, labels_n[chunk, None])[:, 0]
             entropies_n[chunk] = -(logp_nV.exp() * logp_nV).sum(1)
@@ -54,7 +54,7 @@ class _LinearLogprobs(torch.autograd.Function):
         compute_VD = weight_VD.to(hidden_nD.dtype)
         dhidden_nD = torch.empty_like(hidden_nD)
         dweight_VD = torch.zeros(weight_VD.shape, dtype=grad_n.dtype, device=weight_VD.device)
-        for chunk in token_chunks(len(labels_n), weight_VD):
+        for chunk in token_chunks(len(labels_n), len(weight_VD)):
             scale_n1 = grad_n[chunk, None] / ctx.temperature
             dlogits_nV = (
                 linear_log_softmax(hidden_nD[chunk], weight_VD, ctx.temperature).exp_().mul_(-scale_n1)

@@ -22,14 +22,14 @@ from model.kernels.matmul import add_weight_gradient_, input_gradient, linear
 IGNORED = -100
 """Label of a token that is not trained on."""
 
-_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 2**31}
+_CHUNK_BYTES, _FUSED_CHUNK_BYTES = 4 * 2**20, 2**31
 _FEWEST_ROWS = 256
 
 
-def chunk_rows(vocab_size: int, device: str) -> int:
-    """Tokens whose logits are held at a time on a type of device: about 4 MiB in float32 on a CPU, whose cache they pass
-    through, 2 GiB on a GPU, but enough of them to make a matrix product of."""
-    return max(_FEWEST_ROWS, _CHUNK_BYTES[device] // (4 * vocab_size))
+def chunk_rows(vocab_size: int, *, fused: bool = False) -> int:
+    """Tokens whose logits are held at a time: about 4 MiB in float32, which stay in a CPU's cache, but enough of them to
+    make a matrix product of; 2 GiB where one kernel of a GPU makes losses and gradients of them in place."""
+    return max(_FEWEST_ROWS, (_FUSED_CHUNK_BYTES if fused else _CHUNK_BYTES) // (4 * vocab_size))
 
 
 ChunkLosses = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
@@ -107,9 +107,9 @@ def linear_losses(
     return cast(tuple[Tensor, Tensor], _LinearLosses.apply(hidden_nD, weight_VD, losses, widen))
 
 
-def token_chunks(tokens: int, weight_VD: Tensor) -> list[slice]:
-    """The tokens in pieces whose logits by the head are held at a time."""
-    rows = chunk_rows(len(weight_VD), weight_VD.device.type)
+def token_chunks(tokens: int, vocab_size: int, *, fused: bool = False) -> list[slice]:
+    """The tokens in pieces whose logits are held at a time."""
+    rows = chunk_rows(vocab_size, fused=fused)
     return [slice(start, start + rows) for start in range(0, tokens, rows)]
 
 
@@ -125,7 +125,7 @@ class _LinearLosses(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             dhidden_nD = torch.empty_like(hidden_nD)
             dweight_VD = torch.zeros(weight_VD.shape, dtype=wide, device=weight_VD.device)
-        for chunk in token_chunks(len(hidden_nD), weight_VD):
+        for chunk in token_chunks(len(hidden_nD), len(weight_VD), fused=not widen):
             logits_cV = linear(hidden_nD[chunk], compute_VD)
             per_token_n[chunk], dlogits_cV = losses(chunk, logits_cV.to(wide) if widen else logits_cV)
             if dhidden_nD is None or dweight_VD is None:

@@ -94,7 +94,7 @@ def _scores(
         return (-per_token_T).tolist(), [()] * len(following_T)
     values: list[float] = []
     likely: list[LikelyTokens] = []
-    for chunk in token_chunks(len(following_T), weight_VD):
+    for chunk in token_chunks(len(following_T), len(weight_VD)):
         logprob_nV = linear_log_softmax(hidden_TD[chunk], weight_VD, 1.0)
         values += logprob_nV.gather(1, following_T[chunk, None])[:, 0].tolist()
         likely += likeliest(logprob_nV, [count] * len(logprob_nV))

@@ -77,7 +77,7 @@ def varlen_attention(query: Tensor) -> bool:
 
 
 def _serves(packages: tuple[str, ...], dtype: torch.dtype) -> bool:
-    return _wanted != "pytorch" and _problem(packages, "cuda", dtype) is None
+    return _wanted != "pytorch" and dtype == torch.bfloat16 and not any(map(_why_not, packages))
 
 
 def _problem(packages: tuple[str, ...], device: str, dtype: torch.dtype) -> tuple[str, str] | None:

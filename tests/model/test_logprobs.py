@@ -23,7 +23,7 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("rows", [4, 1000])
 def test_values_and_gradients(monkeypatch: pytest.MonkeyPatch, temperature: float, rows: int) -> None:
-    monkeypatch.setattr(loss, "chunk_rows", lambda _vocab, _device: rows)
+    monkeypatch.setattr(loss, "chunk_rows", lambda _vocab, **_: rows)
     hidden, head, labels, weights = inputs()
     ours, entropies = token_logprobs(hidden, head, labels, temperature=temperature)
     gradients = torch.autograd.grad((ours * weights).sum(), (hidden, head))

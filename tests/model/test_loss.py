@@ -23,7 +23,7 @@ def arguments(
 
 @pytest.mark.parametrize("rows", [1, 3, 7, 1000])
 def test_is_the_plain_formula_whatever_the_chunk(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, _device: rows)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, **_: rows)
     hidden, weight, labels = arguments(3, 7)
     losses = token_cross_entropy(hidden, weight, labels)
     plain = F.cross_entropy(

@@ -94,7 +94,7 @@ def top_k(hidden_nE: Tensor, head_VE: Tensor, k: int, *, temperature: float = 1.
     tokens = len(hidden_nE)
     ids_nk = torch.empty(tokens, k, dtype=torch.int64, device=hidden_nE.device)
     logprobs_nk1 = torch.empty(tokens, k + 1, dtype=wide, device=hidden_nE.device)
-    for chunk in token_chunks(tokens, head_VE):
+    for chunk in token_chunks(tokens, len(head_VE)):
         logp_nV = linear_log_softmax(hidden_nE[chunk], head_VE, temperature)
         logprobs_nk1[chunk, :k], ids_nk[chunk] = logp_nV.topk(k)
         logprobs_nk1[chunk, k] = logp_nV.scatter_(1, ids_nk[chunk], -torch.inf).logsumexp(1)

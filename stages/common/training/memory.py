@@ -147,9 +147,9 @@ def _head_bytes(config: HybridConfig, tokens: int, fused: bool) -> int:
     goes on from it."""
     gradient = 4 * config.vocab_size * config.hidden_size
     if fused:
-        rows = min(tokens, chunk_rows(config.vocab_size, "cuda"))
+        rows = min(tokens, chunk_rows(config.vocab_size, fused=True))
         return gradient + max(gradient, 2 * config.vocab_size * rows)
-    return gradient + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size, "cpu")
+    return gradient + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size)
 
 
 def _parameter_bytes(
@@ -241,7 +241,7 @@ def forward_bytes(config: HybridConfig, sequences: int, length: int, dtype: str)
         "weights_bytes": element * count_parameters(config).total,
         "activations_bytes": tokens * (widest + config.hidden_size * (4 + 2 * element))
         + (length * _row_working_bytes(config) if MAMBA in config.pattern else 0)
-        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size, "cpu"),
+        + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size),
     }
 
 

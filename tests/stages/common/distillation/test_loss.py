@@ -63,7 +63,7 @@ def taught(args: Arguments, k: int, temperature: float = 1.0) -> TopK:
 def test_forward_kl_is_the_plain_formula_whatever_the_chunk(
     rows: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, _device: rows)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, **_: rows)
     args = arguments(3, 7)
     losses = forward_kl(*args, temperature=temperature)
     plain = oracle(args, temperature)
@@ -81,7 +81,7 @@ def test_forward_kl_is_the_plain_formula_whatever_the_chunk(
 def test_top_k_kl_is_the_plain_formula_whatever_the_chunk(
     rows: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, _device: rows)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, **_: rows)
     args = arguments(3, 7)
     top = taught(args, 5, temperature)
     losses = top_k_kl(*args[:2], top, args[-1], temperature=temperature)
@@ -147,7 +147,7 @@ def test_never_more_logits_than_a_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
         held.append(len(hidden_nD))
         return linear(hidden_nD, weight_VD)
 
-    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, _device: 4)
+    monkeypatch.setattr(model.loss, "chunk_rows", lambda _vocab, **_: 4)
     for module in (model.loss, model.logprobs):
         monkeypatch.setattr(module, "linear", watched)
     args = arguments(30, ignored=0)
