@@ -49,7 +49,7 @@ class Measure(_Part):
 
 
 class Claim(_Part):
-    """`treatment` beats `control` in a figure of a table.
+    """`treatment` beats `control` in a figure of a table, or with `within` is as good, up to that share of it.
 
     It counts as tested only if the control's mean lies between `floor` and `ceiling`, both excluded: what a model that
     cannot do the task reaches, and what leaves no room above.
@@ -63,6 +63,7 @@ class Claim(_Part):
     floor: float
     ceiling: float
     better: Literal["higher", "lower"] = "higher"
+    within: float | None = Field(None, gt=0)
 
 
 class Experiment(_Part):

@@ -53,7 +53,11 @@ def device_of(experiment: Experiment, folder: Path) -> Mapping[str, str | int]:
 
 def outcomes(claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, float]:
     """For each claim: both means, the mean and the smallest difference over the seeds (in the claim's direction),
-    `_tested` (the control has room on both sides) and `_holds` (every seed agrees)."""
+    `_tested` (the control has room on both sides) and `_holds` (every seed agrees).
+
+    With `within` instead of differences `_gap`, between the means, and `_spread`, between the control's seeds, both as
+    shares of the control's mean; it holds if the gap is within.
+    """
     figures: dict[str, float] = {}
     for claim in claims:
         treatment, control = (_by_seed(rows, claim, arm) for arm in (claim.treatment, claim.control))
@@ -62,15 +66,17 @@ def outcomes(claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, float]:
         differences = [
             sign * (_of_seed(treatment, seed) - _of_seed(control, seed)) for seed in seeds - {None} or seeds
         ]
-        mean_control = fmean(control.values())
-        figures |= {
-            f"{claim.name}_treatment": fmean(treatment.values()),
-            f"{claim.name}_control": mean_control,
-            f"{claim.name}_difference": fmean(differences),
-            f"{claim.name}_smallest_difference": min(differences),
-            f"{claim.name}_tested": float(claim.floor < mean_control < claim.ceiling),
-            f"{claim.name}_holds": float(min(differences) > 0),
-        }
+        mean_treatment, mean_control = fmean(treatment.values()), fmean(control.values())
+        outcome = {"treatment": mean_treatment, "control": mean_control}
+        if claim.within is None:
+            outcome |= {"difference": fmean(differences), "smallest_difference": min(differences)}
+            holds = min(differences) > 0
+        else:
+            outcome["gap"] = abs(mean_treatment - mean_control) / abs(mean_control)
+            outcome["spread"] = (max(control.values()) - min(control.values())) / abs(mean_control)
+            holds = outcome["gap"] <= claim.within
+        outcome |= {"tested": claim.floor < mean_control < claim.ceiling, "holds": holds}
+        figures |= {f"{claim.name}_{part}": float(value) for part, value in outcome.items()}
     return figures
 
 

@@ -8,7 +8,7 @@ import yaml
 from model.artifact.provenance import Provenance, write_provenance
 from model.errors import ArtifactError, UsageError
 from stages.common.experiments.__main__ import main
-from stages.common.experiments.running import FailedRunError, make_runs
+from stages.common.experiments.running import FailedRunError, left_to_make, make_runs, recipe_of
 from stages.common.experiments.spec import Claim, Experiment, read_experiment
 from stages.common.experiments.tables import device_of, outcomes, rows_of
 from tests.stages.common.data.helpers import story, write_jsonl
@@ -135,6 +135,17 @@ def test_a_control_made_once_stands_beside_every_seed() -> None:
     assert figures["c_smallest_difference"] == pytest.approx(0.1)
 
 
+def test_a_claim_of_equality_holds_within_its_share_of_the_control() -> None:
+    rows = _rows({None: 0.502}, {1: 0.49, 2: 0.51})
+    figures = outcomes([_claim(within=0.005)], rows)
+    assert figures["c_gap"] == pytest.approx(0.004)
+    assert figures["c_spread"] == pytest.approx(0.04)
+    assert figures["c_holds"] == figures["c_tested"] == 1
+    assert "c_difference" not in figures
+    assert outcomes([_claim(within=0.003)], rows)["c_holds"] == 0
+    assert outcomes([_claim(within=0.005)], _rows({None: 0.495}, {1: 0.5}))["c_holds"] == 0
+
+
 def _artifact(directory: Path, device: str = "cpu", **metrics: float) -> None:
     directory.mkdir(parents=True)
     (directory / "results.json").write_text(json.dumps(metrics))
@@ -194,3 +205,73 @@ def test_a_failed_run_names_its_log_and_keeps_what_was_finished(tmp_path: Path) 
         make_runs(Experiment.model_validate(values), tmp_path / "made", 1, lambda line: None)
     assert Path(caught.value.where).is_file()
     assert (tmp_path / "made/tokenizer/nano2.json").is_file()
+
+
+def test_a_failed_run_does_not_keep_those_that_need_it_not_from_being_made(tmp_path: Path) -> None:
+    texts = write_jsonl(tmp_path / "texts.jsonl", [story(number) for number in range(60)])
+    values = _on(texts)
+    packed = values["runs"].pop("packed-{seed}")
+    broken = {**packed, "settings": {**packed["settings"], "seq_len": 3, "seed": 1}}
+    values["runs"] |= {"broken": broken, "behind": {**broken, "after": ["broken"]}, "packed-{seed}": packed}
+    said: list[str] = []
+    with pytest.raises(FailedRunError, match="broken failed"):
+        make_runs(Experiment.model_validate(values), tmp_path / "made", 1, said.append)
+    assert (tmp_path / "made/packed-2/nano2.json").is_file()
+    assert not (tmp_path / "made/behind.log").exists()
+    assert any("broken failed" in line for line in said)
+
+
+def _chain() -> Experiment:
+    """A run, one made from it, and one made from that."""
+    settings = {"b": {"m": "@a"}, "c": {"m": "@b"}}
+    runs = {name: {"stage": "x", "settings": settings.get(name, {})} for name in ("a", "b", "c")}
+    return experiment(runs=runs, measures=[])
+
+
+def _finished(folder: Path, *names: str) -> Experiment:
+    """The chain with these runs finished, of which nothing but nano2.json and the recipe came along."""
+    chain = _chain()
+    for name in names:
+        _artifact(folder / name)
+        (folder / name / "results.json").unlink()
+        (folder / f"{name}.yaml").write_text(recipe_of(chain.made()[name], folder))
+    return chain
+
+
+def test_what_is_recorded_stays_and_is_made_again_only_for_what_needs_its_files(tmp_path: Path) -> None:
+    assert list(left_to_make(_finished(tmp_path / "all", "a", "b", "c"), tmp_path / "all")) == []
+    assert list(left_to_make(_finished(tmp_path / "two", "a", "b"), tmp_path / "two")) == ["a", "b", "c"]
+    whole = tmp_path / "whole"
+    chain = _finished(whole, "a", "b")
+    (whole / "b/results.json").write_text("{}")
+    assert list(left_to_make(chain, whole)) == ["c"]
+
+
+def test_what_was_made_by_another_recipe_or_from_what_was_is_not_finished(tmp_path: Path) -> None:
+    chain = _finished(tmp_path, "a", "b", "c")
+    (tmp_path / "b.yaml").write_text(recipe_of(chain.made()["b"], tmp_path) + "seed: 3\n")
+    assert list(left_to_make(chain, tmp_path)) == ["a", "b", "c"]
+    assert list(left_to_make(_chain(), tmp_path / "nothing")) == ["a", "b", "c"]
+
+
+def test_figures_that_were_brought_along_make_the_result_where_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = write_jsonl(tmp_path / "texts.jsonl", [story(number) for number in range(60)])
+    recipe = tmp_path / "trial.yaml"
+    recipe.write_text(yaml.safe_dump(_on(texts)))
+    command = ["x", str(recipe), "-o", str(tmp_path / "trial.json"), "--artifacts", str(tmp_path / "made")]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 0
+    written = (tmp_path / "trial.json").read_text()
+    texts.unlink()
+    for path in (tmp_path / "made").rglob("*"):
+        if path.is_file() and path.name != "nano2.json" and path.suffix != ".yaml":
+            path.unlink()
+    monkeypatch.setattr("sys.argv", [*command, "--as-recorded"])
+    assert main() == 0
+    rows = json.loads(written)["rows"]
+    assert json.loads((tmp_path / "trial.json").read_text())["rows"] == rows
+    # One that is lost is made again, and with it what it needs: its inputs are missed then.
+    (tmp_path / "made/trial/packed-2/nano2.json").unlink()
+    assert main() != 0
