@@ -44,7 +44,8 @@ def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None = None) -> Tensor
     if weight_FD.dtype != x.dtype:
         if bias_F is None and torch.is_grad_enabled():
             return _WideLinear.apply(x, weight_FD)
-        return linear(x, weight_FD.to(x.dtype), None if bias_F is None else bias_F.to(x.dtype))
+        as_x_FD = weight_FD.to(x.dtype) if torch.is_grad_enabled() else narrowed(weight_FD, x.dtype)
+        return linear(x, as_x_FD, None if bias_F is None else bias_F.to(x.dtype))
     if x.numel() <= MOST_ROWS * weight_FD.shape[1] and cpu_decoding.serves_rows(
         x, weight_FD, weight_FD.numel()
     ):
