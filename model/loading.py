@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from model.artifact.sharding import MAX_SHARD_BYTES
 from model.artifact.staging import write_json
 from model.artifact.weights import CheckpointFiles, save_weights
 from model.config import HybridConfig
@@ -69,7 +70,11 @@ def assembled(config: HybridConfig, tensors: Mapping[str, Tensor]) -> HybridLM:
 
 
 def save(
-    lm: HybridLM, directory: Path, dtype: torch.dtype | str | None = None, mesh: "Mesh | None" = None
+    lm: HybridLM,
+    directory: Path,
+    dtype: torch.dtype | str | None = None,
+    mesh: "Mesh | None" = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write weights (in `dtype`, default: as they are), `config.json` and `generation_config.json` into a directory.
 
@@ -81,7 +86,7 @@ def save(
     if mesh is not None and not mesh.first:
         deque(written, maxlen=0)
         return
-    save_weights(written, directory)
+    save_weights(written, directory, max_shard_bytes=max_shard_bytes)
     save_config(lm.config, directory, target)
 
 

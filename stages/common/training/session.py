@@ -118,7 +118,13 @@ def write_model(
 ) -> None:
     """The trained weights with the tokenizer files of the directory `tokenizer`, into `context.staging`."""
     mesh = team.mesh if team else None
-    save(lm, context.staging, dtype=written_dtype(lm, settings), mesh=mesh)
+    save(
+        lm,
+        context.staging,
+        dtype=written_dtype(lm, settings),
+        mesh=mesh,
+        max_shard_bytes=settings.shard_size,
+    )
     copy_tokenizer(tokenizer, context.staging)
 
 

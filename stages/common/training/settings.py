@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from model.precision.scaling import SCALINGS, Scaling
 from stages.common.config import Arrangement, Cosmetic, DataPaths, Panel, StageConfig, parse_names
-from stages.common.sizes import Size
+from stages.common.sizes import ByteSize, Size
 
 LayerKind = Literal["mamba", "attention", "mlp"]
 
@@ -74,6 +74,9 @@ class TrainingSettings(OptimizerSettings):
     )
     dtype: Literal["float32", "bfloat16"] | None = Field(
         None, description="Of the written weights; by default float32 from a CPU and bfloat16 from a GPU."
+    )
+    shard_size: ByteSize = Field(
+        5_000_000_000, gt=0, description="Bytes of tensors in a file of the written weights, at most."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     seed: int = Field(0, ge=0, lt=2**63, description="Of the fresh weights and the data order.")

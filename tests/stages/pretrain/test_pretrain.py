@@ -47,6 +47,18 @@ def test_the_artifact_loads_here_and_its_loss_fell(settings: Settings, tmp_path:
     assert (tmp_path / "base" / "tokenizer.json").is_file()
 
 
+def test_weights_are_written_in_files_of_the_size_that_is_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    pretrain(settings, tmp_path / "whole")
+    pretrain(settings | {"shard_size": "80kB"}, tmp_path / "shards")
+    files = sorted((tmp_path / "shards").glob("model-*.safetensors"))
+    assert len(files) > 1
+    assert all(path.stat().st_size < 90_000 for path in files)
+    whole, shards = (load(tmp_path / name).state_dict() for name in ("whole", "shards"))
+    assert all(torch.equal(tensor, shards[name]) for name, tensor in whole.items())
+
+
 def test_the_same_settings_give_the_same_content(settings: Settings, tmp_path: Path) -> None:
     pretrain(settings, tmp_path / "a")
     pretrain(settings, tmp_path / "b")
