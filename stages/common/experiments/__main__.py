@@ -8,7 +8,9 @@ from model.errors import InterruptedRunError, Nano2Error
 from stages.common.experiments.running import make_runs
 from stages.common.experiments.spec import read_experiment
 from stages.common.experiments.tables import device_of, outcomes, rows_of
-from stages.common.results import write_result
+from stages.common.results import write_result, write_run
+
+_COMMAND = ("python", "-m", "stages.common.experiments")
 
 
 def main() -> int:
@@ -23,6 +25,9 @@ def main() -> int:
         help="leave finished runs as their nano2.json records them: what they were made from need not be here, nor their "
         "files where no other run needs them",
     )
+    parser.add_argument(
+        "--add", action="store_true", help="keep the figures of other experiments that the result file has"
+    )
     arguments = parser.parse_args()
     try:
         experiment = read_experiment(arguments.recipe)
@@ -36,20 +41,19 @@ def main() -> int:
             as_recorded=arguments.as_recorded,
         )
         rows = rows_of(experiment, folder)
-        write_result(
-            arguments.out,
-            command=[
-                "python",
-                "-m",
-                "stages.common.experiments",
-                str(arguments.recipe),
-                "-o",
-                str(arguments.out),
-            ],
-            metrics=outcomes(experiment.claims, rows),
-            rows=rows,
-            device=device_of(experiment, folder),
-        )
+        metrics, device = outcomes(experiment.claims, rows), device_of(experiment, folder)
+        command = [*_COMMAND, str(arguments.recipe), "-o", str(arguments.out)]
+        if arguments.add:
+            write_run(
+                arguments.out,
+                experiment.name,
+                command=[*command, "--add"],
+                metrics=metrics,
+                rows=rows,
+                device=device,
+            )
+        else:
+            write_result(arguments.out, command=command, metrics=metrics, rows=rows, device=device)
     except Nano2Error as error:
         print(f"error: {error}\n  next:  {error.remedy}", file=sys.stderr)
         return error.exit_code

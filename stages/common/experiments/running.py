@@ -79,7 +79,7 @@ def left_to_make(experiment: Experiment, folder: Path) -> dict[str, MadeRun]:
             run.needs <= finished
             and read_provenance(folder / name) is not None
             and recipe.is_file()
-            and recipe.read_text(encoding="utf-8") == recipe_of(run, folder)
+            and yaml.safe_load(recipe.read_text(encoding="utf-8")) == recipe_of(run, folder)
         ):
             finished.add(name)
     needed = runs.keys() - finished
@@ -97,7 +97,7 @@ def _has_files(artifact: Path) -> bool:
 
 def _make(run: MadeRun, folder: Path, threads: int) -> None:
     out, recipe, output = folder / run.name, folder / f"{run.name}.yaml", folder / f"{run.name}.log"
-    recipe.write_text(recipe_of(run, folder), encoding="utf-8")
+    recipe.write_text(yaml.safe_dump(recipe_of(run, folder), sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "nano2cli", *run.stage.split(), "--config", str(recipe), "-o", str(out)]
     if out.is_dir() and not _has_files(out):
         command.append("--overwrite")  # its nano2.json was brought along without the rest
@@ -115,9 +115,9 @@ def _make(run: MadeRun, folder: Path, threads: int) -> None:
         )
 
 
-def recipe_of(run: MadeRun, folder: Path) -> str:
+def recipe_of(run: MadeRun, folder: Path) -> dict[str, Any]:
     """The recipe that lies beside a run's artifact. UsageError if the one it builds on cannot be read."""
-    return yaml.safe_dump({"stage": run.stage, **all_settings(run, folder)}, sort_keys=False)
+    return {"stage": run.stage, **all_settings(run, folder)}
 
 
 def all_settings(run: MadeRun, folder: Path) -> dict[str, Any]:

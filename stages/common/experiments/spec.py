@@ -38,7 +38,8 @@ class Run(_Part):
 class Measure(_Part):
     """Rows of a table, one a seed: the figures of an evaluation, and the artifact that it is about.
 
-    figures: column name to the name of a metric in the evaluation's nano2.json.
+    figures: column name to the name of a metric in the evaluation's nano2.json, or with `step` of what its metrics.jsonl
+    says of that step.
     """
 
     table: str
@@ -46,6 +47,7 @@ class Measure(_Part):
     artifact: str
     evaluation: str
     figures: dict[str, str] = Field(min_length=1)
+    step: int | None = Field(None, ge=0)
 
 
 class Claim(_Part):

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from model.artifact.provenance import Provenance, read_provenance
 from model.errors import ArtifactError
+from stages.common.chain.artifacts import Chain
 from stages.common.experiments.spec import SEED, Claim, Experiment, filled
 from stages.common.results import TABLE, Cell
 
@@ -22,7 +23,11 @@ def rows_of(experiment: Experiment, folder: Path) -> list[Row]:
             artifact = _provenance(folder / filled(measure.artifact, seed))
             evaluation = folder / filled(measure.evaluation, seed)
             made = _provenance(evaluation)
-            metrics = {**made.metrics, "seconds": made.seconds}
+            metrics: Mapping[str, Cell] = (
+                {**made.metrics, "seconds": made.seconds}
+                if measure.step is None
+                else _logged(evaluation, measure.step)
+            )
             figures: Row = {}
             for column, name in measure.figures.items():
                 if name not in metrics:
@@ -93,6 +98,15 @@ def _by_seed(rows: Sequence[Row], claim: Claim, arm: str) -> dict[Cell, float]:
 def _of_seed(figures: dict[Cell, float], seed: Cell) -> float:
     """An arm that was made once for all stands beside each seed of the other."""
     return figures[seed] if seed in figures else figures[None]
+
+
+def _logged(artifact: Path, step: int) -> Row:
+    """What an artifact's metrics.jsonl says of a step, on one line or several."""
+    found: Row = {}
+    for line in Chain(artifact.parent).logged(artifact.name):
+        if line["step"] == step:
+            found |= line
+    return found
 
 
 def _provenance(directory: Path) -> Provenance:

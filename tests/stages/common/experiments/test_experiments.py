@@ -165,6 +165,22 @@ def test_rows_carry_seed_hash_and_raw_figures(tmp_path: Path) -> None:
         rows_of(experiment(measures=[RECIPE["measures"][0] | {"figures": {"s": "speed"}}]), tmp_path)
 
 
+def test_figures_of_a_step_come_from_the_log(tmp_path: Path) -> None:
+    lines = [
+        {"step": 3, "loss": 2.5},
+        {"step": 3, "validation_loss": 2.75},
+        {"step": 6, "validation_loss": 2.25},
+    ]
+    for seed in (1, 2):
+        _artifact(tmp_path / f"packed-{seed}", validation_loss=2.25)
+        log = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"packed-{seed}/metrics.jsonl").write_text(log)
+    measure = RECIPE["measures"][0] | {"step": 3, "figures": {"held_out": "validation_loss"}}
+    assert [row["held_out"] for row in rows_of(experiment(measures=[measure]), tmp_path)] == [2.75, 2.75]
+    with pytest.raises(ArtifactError, match="measured no 'validation_loss'"):
+        rows_of(experiment(measures=[measure | {"step": 4}]), tmp_path)
+
+
 def test_a_result_names_the_device_of_the_runs_not_of_who_wrote_it(tmp_path: Path) -> None:
     _artifact(tmp_path / "tokenizer", device="cpu")
     for seed in (1, 2):
@@ -195,6 +211,33 @@ def test_the_command_makes_every_run_and_writes_the_result(
     assert [row["seed"] for row in written["rows"]] == [1, 2]
     assert written["rows"][0]["artifact"] != written["rows"][1]["artifact"]
     assert (tmp_path / "made/trial/packed-1/nano2.json").is_file()
+
+
+def test_experiments_stand_beside_each_other_in_a_result_if_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = tmp_path / "together.json"
+    for name in ("first", "second"):
+        folder = tmp_path / "made" / name
+        for run in experiment(name=name).made().values():
+            _artifact(folder / run.name, fill=0.5)
+            (folder / f"{run.name}.yaml").write_text(yaml.safe_dump(recipe_of(run, folder)))
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(RECIPE | {"name": name}))
+        command = [
+            "x",
+            str(tmp_path / f"{name}.yaml"),
+            "-o",
+            str(result),
+            "--artifacts",
+            str(tmp_path / "made"),
+        ]
+        monkeypatch.setattr("sys.argv", [*command, "--as-recorded", "--add"])
+        assert main() == 0
+        assert main() == 0  # an experiment's older figures are replaced
+    rows = [row for row in json.loads(result.read_text())["rows"] if row["table"] == "packing"]
+    assert [(row["run"], row["seed"]) for row in rows] == [
+        (n, s) for n in ("first", "second") for s in (1, 2)
+    ]
 
 
 def test_a_failed_run_names_its_log_and_keeps_what_was_finished(tmp_path: Path) -> None:
@@ -234,7 +277,7 @@ def _finished(folder: Path, *names: str) -> Experiment:
     for name in names:
         _artifact(folder / name)
         (folder / name / "results.json").unlink()
-        (folder / f"{name}.yaml").write_text(recipe_of(chain.made()[name], folder))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe_of(chain.made()[name], folder)))
     return chain
 
 
@@ -249,7 +292,7 @@ def test_what_is_recorded_stays_and_is_made_again_only_for_what_needs_its_files(
 
 def test_what_was_made_by_another_recipe_or_from_what_was_is_not_finished(tmp_path: Path) -> None:
     chain = _finished(tmp_path, "a", "b", "c")
-    (tmp_path / "b.yaml").write_text(recipe_of(chain.made()["b"], tmp_path) + "seed: 3\n")
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(recipe_of(chain.made()["b"], tmp_path) | {"seed": 3}))
     assert list(left_to_make(chain, tmp_path)) == ["a", "b", "c"]
     assert list(left_to_make(_chain(), tmp_path / "nothing")) == ["a", "b", "c"]
 
