@@ -142,4 +142,6 @@ class _LinearLosses(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         dhidden_nD, dweight_VD = ctx.saved_tensors
-        return dhidden_nD * grad.to(dhidden_nD.dtype), (dweight_VD * grad).to(ctx.weight_dtype), None, None
+        # In place on a GPU, where it is as large as the head: autograd would refuse a second backward pass.
+        scaled_VD = dweight_VD.mul_(grad) if dweight_VD.is_cuda else dweight_VD * grad
+        return dhidden_nD * grad.to(dhidden_nD.dtype), scaled_VD.to(ctx.weight_dtype), None, None

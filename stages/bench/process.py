@@ -8,13 +8,14 @@ from statistics import median, quantiles
 
 import torch
 
-from stages.common.allocator import keep_freed_memory
+from stages.common.allocator import keep_freed_memory, let_segments_grow
 
 
 def set_up(threads: int) -> None:
     """What every nano2 command does to its process (stages/common/harness.py)."""
     torch.set_num_threads(threads)
     keep_freed_memory()
+    let_segments_grow()
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ from model.artifact.environment import describe_device, package_versions
 from model.artifact.provenance import Provenance, describe_input, read_provenance, write_provenance
 from model.artifact.staging import PROVENANCE_FILE, recover, refuse_if_taken, staged_directory
 from model.errors import ArtifactError, InterruptedRunError, Nano2Error, PlanRefusedError, UsageError
-from stages.common.allocator import keep_freed_memory
+from stages.common.allocator import keep_freed_memory, let_segments_grow
 from stages.common.config import StageConfig
 from stages.common.disk import is_disk_full
 from stages.common.identity import first_difference, identity
@@ -50,6 +50,7 @@ def run_stage(
     interruption. Whatever happens, `out` is whole or absent.
     """
     keep_freed_memory()
+    let_segments_grow()
     try:
         team = joined(stage)
         if stage.kind is None:

@@ -143,12 +143,11 @@ def training_memory(
 
 
 def _head_bytes(config: HybridConfig, tokens: int, fused: bool) -> int:
-    """Of the head in the loss: the gradient of its weight, and either chunks of logits or, behind them, the gradient that
-    goes on from it."""
+    """Of the head in the loss: the gradient of its weight, and chunks of logits."""
     gradient = 4 * config.vocab_size * config.hidden_size
     if fused:
         rows = min(tokens, chunk_rows(config.vocab_size, fused=True))
-        return gradient + max(gradient, 2 * config.vocab_size * rows)
+        return gradient + 2 * config.vocab_size * rows
     return gradient + LOSS_CHUNKS * 4 * config.vocab_size * chunk_rows(config.vocab_size)
 
 
