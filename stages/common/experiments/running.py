@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from model.artifact.provenance import read_provenance
+from model.artifact.staging import PROVENANCE_FILE
 from model.errors import Nano2Error, UsageError
 from stages.common.experiments.spec import Experiment, MadeRun
 
@@ -69,16 +70,18 @@ def left_to_make(experiment: Experiment, folder: Path) -> dict[str, MadeRun]:
     """The runs that are not finished, by name, and finished ones whose files they need and are not there.
 
     A run is finished if its artifact's nano2.json is there, which may be alone, and it was made by the same recipe from
-    finished runs. So an experiment goes on where its figures were brought along and its inputs and weights were not.
+    finished runs: the recipe beside it says the same and is no newer, as one that an existing artifact refused would be. So
+    an experiment goes on where its figures were brought along and its inputs and weights were not.
     """
     runs = experiment.made()
     finished: set[str] = set()
     for name, run in runs.items():
-        recipe = folder / f"{name}.yaml"
+        recipe, record = folder / f"{name}.yaml", folder / name / PROVENANCE_FILE
         if (
             run.needs <= finished
             and read_provenance(folder / name) is not None
             and recipe.is_file()
+            and recipe.stat().st_mtime <= record.stat().st_mtime
             and yaml.safe_load(recipe.read_text(encoding="utf-8")) == recipe_of(run, folder)
         ):
             finished.add(name)

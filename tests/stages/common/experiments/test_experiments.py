@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +220,9 @@ def test_experiments_stand_beside_each_other_in_a_result_if_told_to(
     result = tmp_path / "together.json"
     for name in ("first", "second"):
         folder = tmp_path / "made" / name
-        for run in experiment(name=name).made().values():
-            _artifact(folder / run.name, fill=0.5)
-            (folder / f"{run.name}.yaml").write_text(yaml.safe_dump(recipe_of(run, folder)))
+        for run in experiment(name=name).made():
+            _write_recipe(experiment(name=name), run, folder)
+            _artifact(folder / run, fill=0.5)
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(RECIPE | {"name": name}))
         command = [
             "x",
@@ -275,10 +276,15 @@ def _finished(folder: Path, *names: str) -> Experiment:
     """The chain with these runs finished, of which nothing but nano2.json and the recipe came along."""
     chain = _chain()
     for name in names:
+        _write_recipe(chain, name, folder)
         _artifact(folder / name)
         (folder / name / "results.json").unlink()
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe_of(chain.made()[name], folder)))
     return chain
+
+
+def _write_recipe(trial: Experiment, name: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe_of(trial.made()[name], folder)))
 
 
 def test_what_is_recorded_stays_and_is_made_again_only_for_what_needs_its_files(tmp_path: Path) -> None:
@@ -292,9 +298,23 @@ def test_what_is_recorded_stays_and_is_made_again_only_for_what_needs_its_files(
 
 def test_what_was_made_by_another_recipe_or_from_what_was_is_not_finished(tmp_path: Path) -> None:
     chain = _finished(tmp_path, "a", "b", "c")
-    (tmp_path / "b.yaml").write_text(yaml.safe_dump(recipe_of(chain.made()["b"], tmp_path) | {"seed": 3}))
+    recipe = tmp_path / "b.yaml"
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | {"seed": 3}))
+    os.utime(recipe, (0, 0))
     assert list(left_to_make(chain, tmp_path)) == ["a", "b", "c"]
     assert list(left_to_make(_chain(), tmp_path / "nothing")) == ["a", "b", "c"]
+
+
+def test_an_artifact_that_refused_a_changed_recipe_is_not_taken_for_its(tmp_path: Path) -> None:
+    texts = write_jsonl(tmp_path / "texts.jsonl", [story(number) for number in range(60)])
+    values = _on(texts)
+    make_runs(Experiment.model_validate(values), tmp_path / "made", 1, lambda line: None)
+    assert left_to_make(Experiment.model_validate(values), tmp_path / "made") == {}
+    values["runs"]["packed-{seed}"]["settings"]["seq_len"] = 64
+    changed = Experiment.model_validate(values)
+    for _ in range(2):
+        with pytest.raises(FailedRunError, match="seq_len was"):
+            make_runs(changed, tmp_path / "made", 1, lambda line: None, as_recorded=True)
 
 
 def test_figures_that_were_brought_along_make_the_result_where_nothing_else_is(
